@@ -1,0 +1,288 @@
+//! The closed list of what anyone may ask to be changed.
+//!
+//! A command is a request; only an entry of the log is a fact. Commands cross processes, so the order
+//! of the variants and their fields is part of the wire format: new ones go to the end.
+//!
+//! Absent on purpose: who asks, under which key and until when. That is the envelope.
+
+use bincode::{Decode, Encode};
+
+use crate::{
+    Bucket, DefinitionName, Digest, InstanceId, Json, NodeId, RoleName, ShardId, TaskId, TenantId,
+    Timestamp,
+};
+
+/// Which definition a start asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DefinitionRef {
+    /// Its name.
+    pub name: DefinitionName,
+    /// A version, or the current one.
+    pub version: Option<u32>,
+    /// The content, once resolved by the router; it stands in entry and receipt.
+    pub digest: Option<Digest>,
+}
+
+/// What an operator may do to an instance. Each carries its reason in the envelope.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Verb {
+    /// Ask the chart to end; if it has no answer, leave all states and compensate.
+    Cancel,
+    /// End now: no actions, no compensation.
+    Terminate,
+    /// Hold timers and refuse commands.
+    Pause,
+    /// Take up where it was paused.
+    Resume,
+    /// Run the event again that made the instance faulted, or a parked task.
+    Retry {
+        /// The parked task; nothing means the kept event.
+        task: Option<TaskId>,
+    },
+    /// Drop the event that made the instance faulted.
+    Skip,
+    /// Move to another version of the definition.
+    Migrate {
+        /// The version to move to.
+        to: u32,
+    },
+    /// Start a new instance from a point of this one's history.
+    Reset {
+        /// The version from which to start.
+        version: u64,
+        /// The id of the new instance.
+        instance: InstanceId,
+    },
+}
+
+impl Verb {
+    /// Returns the word that stands in routes, history and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Cancel => "cancel",
+            Self::Terminate => "terminate",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Retry { .. } => "retry",
+            Self::Skip => "skip",
+            Self::Migrate { .. } => "migrate",
+            Self::Reset { .. } => "reset",
+        }
+    }
+}
+
+/// What a tenant may use.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quota {
+    /// Commands a second that this tenant may send to one node; nothing means no bound of its own.
+    pub commands_per_s: Option<u32>,
+    /// Unfinished instances.
+    pub instances: Option<u64>,
+    /// Logged refusals a second.
+    pub refusals_per_s: Option<u32>,
+}
+
+/// A pending piece of work whose time has come, as the `due` table names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub enum Due {
+    /// A timer of the chart: `after`, `idle` or a delayed raise.
+    Timer {
+        /// The timer's id within the instance.
+        id: Box<str>,
+        /// The version that armed it.
+        generation: u64,
+    },
+    /// The instance's own queue is not empty.
+    Queue,
+    /// A postponed command has reached its deadline.
+    PostponeDeadline {
+        /// The command's ticket.
+        ticket: Box<str>,
+    },
+    /// A task's lease has run out.
+    Lease {
+        /// The task's number within the instance.
+        task: u64,
+    },
+    /// A task's attempt has run out of time.
+    Attempt {
+        /// The task's number within the instance.
+        task: u64,
+    },
+    /// A task may be tried again.
+    Retry {
+        /// The task's number within the instance.
+        task: u64,
+    },
+    /// A schedule's next start.
+    Schedule {
+        /// The schedule's name.
+        name: Box<str>,
+    },
+}
+
+/// A request to change something. The list is closed; `contract.md`, section 2.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Command {
+    /// Make an instance.
+    Start {
+        /// What it runs.
+        definition: DefinitionRef,
+        /// What it starts with.
+        input: Json,
+    },
+    /// Send a declared command to an instance; synchronous.
+    Send {
+        /// The event's name.
+        event: Box<str>,
+        /// The event's payload, a JSON object.
+        data: Json,
+        /// How long it may stay postponed, in milliseconds.
+        postpone_ms: Option<u64>,
+    },
+    /// Send a signal to an instance.
+    Signal {
+        /// The event's name.
+        event: Box<str>,
+        /// The event's payload, a JSON object.
+        data: Json,
+    },
+    /// An operator's act on an instance.
+    Operate(Verb),
+    /// Work whose time has come. Only the timer actor makes it; it needs no receipt, because its fence
+    /// is the row of the `due` table.
+    Fire {
+        /// What is due.
+        what: Due,
+        /// The time that its row holds.
+        due: Timestamp,
+    },
+    /// Give a worker tasks.
+    LeaseTasks {
+        /// The queues it serves.
+        queues: Vec<Box<str>>,
+        /// At most so many tasks.
+        max: u32,
+        /// For so long, in milliseconds.
+        lease_ms: u64,
+        /// The worker's name.
+        worker: Box<str>,
+    },
+    /// Keep a lease alive.
+    ExtendLease {
+        /// The task.
+        task: TaskId,
+        /// The holder's token.
+        token: u64,
+        /// For so long from now, in milliseconds.
+        lease_ms: u64,
+    },
+    /// Report a task's result.
+    CompleteTask {
+        /// The task.
+        task: TaskId,
+        /// The holder's token.
+        token: u64,
+        /// What came out.
+        output: Json,
+    },
+    /// Report that an attempt failed.
+    FailTask {
+        /// The task.
+        task: TaskId,
+        /// The holder's token.
+        token: u64,
+        /// The error's code.
+        code: Box<str>,
+        /// The error in words.
+        message: Box<str>,
+        /// Whether another attempt may help.
+        retryable: bool,
+    },
+    /// Store a version of a definition.
+    Deploy {
+        /// Its name.
+        name: DefinitionName,
+        /// Its version; nothing means the latest plus one.
+        version: Option<u32>,
+        /// The fingerprint of the canonical document.
+        digest: Digest,
+        /// The document as authored, as canonical JSON with its key order.
+        document: Json,
+    },
+    /// Choose the version that new instances take.
+    SetCurrent {
+        /// The definition.
+        name: DefinitionName,
+        /// The version.
+        version: u32,
+    },
+    /// Make a tenant.
+    PutTenant {
+        /// Its name.
+        tenant: TenantId,
+    },
+    /// Store an API key by its hash; the secret never reaches the log.
+    PutKey {
+        /// The key's public id.
+        id: Box<str>,
+        /// The hash of its secret.
+        hash: Digest,
+        /// What people call its holder; becomes the actor of its commands.
+        name: Box<str>,
+        /// What it may do.
+        roles: Vec<RoleName>,
+    },
+    /// Make an API key useless.
+    RevokeKey {
+        /// The key's public id.
+        id: Box<str>,
+    },
+    /// Set what a tenant may use.
+    SetQuota(Quota),
+    /// Make or change a schedule.
+    PutSchedule {
+        /// Its name.
+        name: Box<str>,
+        /// Its document.
+        document: Json,
+    },
+    /// Start a batch of operator verbs.
+    PutBatch {
+        /// Its name.
+        name: Box<str>,
+        /// Its document.
+        document: Json,
+    },
+    /// Stop a batch.
+    StopBatch {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// Add a node or change its addresses.
+    PutMember {
+        /// The node.
+        node: NodeId,
+        /// Its addresses.
+        document: Json,
+    },
+    /// Remove a node.
+    RemoveMember {
+        /// The node.
+        node: NodeId,
+    },
+    /// Move a bucket to another shard. Answers "not in this release".
+    MoveBucket {
+        /// The bucket.
+        bucket: Bucket,
+        /// Where it goes.
+        to: ShardId,
+    },
+    /// Allow entries of a newer feature level in a shard's log.
+    RaiseFeature {
+        /// The level.
+        level: u16,
+    },
+}

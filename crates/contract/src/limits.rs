@@ -1,0 +1,150 @@
+//! Every bound that Statehouse has, under one name each.
+//!
+//! A limit is a decision: it is imported from here, never retyped. Sizes are bytes, times are
+//! milliseconds, counts are counts; the unit is the last word but one of the name.
+//!
+//! Absent on purpose: anything that an operator sets. Those values live in the configuration and are
+//! themselves bounded by the constants here. The relations at the end are checked by the compiler.
+
+/// Longest name of a tenant.
+pub const TENANT_BYTES_MAX: usize = 64;
+/// Longest instance id.
+pub const INSTANCE_BYTES_MAX: usize = 128;
+/// Longest idempotency key.
+pub const KEY_BYTES_MAX: usize = 128;
+/// Longest correlation id.
+pub const CORRELATION_BYTES_MAX: usize = 128;
+/// Longest `reason` that an operator may give.
+pub const REASON_BYTES_MAX: usize = 1_024;
+/// Longest name of an actor (the holder of a credential).
+pub const ACTOR_BYTES_MAX: usize = 128;
+/// Longest name of a definition, state, event, command, role or queue.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// Largest definition document.
+pub const DEFINITION_BYTES_MAX: usize = 256 * 1024;
+/// Deepest nesting of a definition document, counted in YAML or JSON containers.
+pub const DOCUMENT_DEPTH_MAX: usize = 64;
+/// Most states in a definition.
+pub const STATES_MAX: usize = 500;
+/// Deepest nesting of states.
+pub const STATE_DEPTH_MAX: usize = 10;
+/// Most transitions in a definition.
+pub const TRANSITIONS_MAX: usize = 2_000;
+/// Longest CEL expression.
+pub const EXPRESSION_BYTES_MAX: usize = 1_024;
+/// Deepest syntax tree of a CEL expression.
+pub const EXPRESSION_DEPTH_MAX: usize = 32;
+/// Deepest nesting of CEL comprehensions.
+pub const COMPREHENSION_DEPTH_MAX: usize = 2;
+/// Most steps that the comprehensions of one expression may take, by the product of their list sizes.
+pub const COMPREHENSION_STEPS_MAX: u64 = 1_000_000;
+
+/// Largest context of an instance, as canonical JSON.
+pub const CONTEXT_BYTES_MAX: usize = 64 * 1024;
+/// Largest payload of an event.
+pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+/// Most microsteps in one macrostep.
+pub const MICROSTEPS_MAX: u32 = 100;
+/// Most events raised within one macrostep.
+pub const RAISED_MAX: u32 = 100;
+/// Most postponed events of an instance.
+pub const POSTPONED_MAX: u32 = 64;
+/// Largest sum of the postponed payloads of an instance.
+pub const POSTPONED_BYTES_MAX: usize = 256 * 1024;
+/// Most running timers of an instance.
+pub const TIMERS_MAX: u32 = 64;
+/// Most open tasks of an instance.
+pub const TASKS_MAX: u32 = 32;
+/// Most macrosteps in a row that an instance takes from its own queue.
+pub const QUEUE_RUN_MAX: u32 = 1_000;
+/// Most signals that a paused or faulted instance keeps in its inbox.
+pub const INBOX_SIGNALS_MAX: u32 = 64;
+/// Highest value a definition may set for its own microsteps and raised events.
+pub const STEP_CEILING: u32 = 1_000;
+
+/// Largest entry of the log, encoded.
+pub const ENTRY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest frame that the codec writes or reads.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most operations that one write of the log file carries.
+pub const LOG_BATCH_OPERATIONS_MAX: usize = 4_096;
+/// Most bytes that one write of the log file carries.
+pub const LOG_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most proposals that are waiting at one shard.
+pub const PROPOSALS_MAX: usize = 4_096;
+/// Size of the write-ahead file at which the log file is checkpointed.
+pub const LOG_WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Size of the write-ahead file at which a state file is checkpointed between two batches.
+pub const STATE_WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Disk space that client commands may not use up.
+pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Entries of a shard after which a snapshot is made.
+pub const SNAPSHOT_EVERY_ENTRIES: u64 = 100_000;
+
+/// Fixed number of slices of all keys. Never changes.
+pub const BUCKETS: u16 = 4_096;
+/// Most shards of a cluster.
+pub const SHARDS_MAX: u32 = 256;
+/// Shards of a `dev` node unless told otherwise.
+pub const DEV_SHARDS: u32 = 4;
+
+/// Deadline of a command that names none.
+pub const DEADLINE_MS_DEFAULT: u64 = 10_000;
+/// Longest deadline of a command.
+pub const DEADLINE_MS_MAX: u64 = 60_000;
+/// Time that a postponed command waits unless it or its definition says otherwise.
+pub const POSTPONE_MS_DEFAULT: u64 = 60_000;
+/// Longest time that a postponed command may wait.
+pub const POSTPONE_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// Shortest time that a receipt is kept, in shard time.
+pub const RECEIPT_KEEP_MS_MIN: u64 = 24 * 3_600_000;
+/// Longest time that a definition may ask for.
+pub const RECEIPT_KEEP_MS_MAX: u64 = 30 * 24 * 3_600_000;
+/// Time that the rows of a finished instance stay.
+pub const FINISHED_KEEP_MS: u64 = 7 * 24 * 3_600_000;
+/// Time from SIGTERM to the end of the process.
+pub const DRAIN_MS_MAX: u64 = 10_000;
+
+/// Commands that one node lets in at once.
+pub const INGRESS_PERMITS: usize = 4_096;
+/// Commands that one shard works on at once.
+pub const SHARD_PERMITS: usize = 2_048;
+/// Part of a shard's permits that only completions, timers and the outbox may use.
+pub const SHARD_PERMITS_RESERVED: usize = 512;
+/// Commands of one tenant that one shard works on at once.
+pub const TENANT_PERMITS: usize = 1_024;
+/// Commands that wait at one instance.
+pub const INSTANCE_WAITING_MAX: usize = 64;
+/// Timers fired in one bounded read of the due table.
+pub const DUE_BATCH_MAX: usize = 256;
+/// Instance actors that one node keeps awake.
+pub const LIVE_INSTANCES_MAX: usize = 100_000;
+/// Time after which an instance without work is passivated.
+pub const PASSIVATE_MS: u64 = 60_000;
+
+/// Most rows on one page of an answer.
+pub const PAGE_MAX: u32 = 500;
+/// Rows on one page unless told otherwise.
+pub const PAGE_DEFAULT: u32 = 100;
+/// Longest wait of a long poll.
+pub const WAIT_MS_MAX: u64 = 60_000;
+/// Largest request body that the API reads.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Open watches that one node serves.
+pub const WATCHES_MAX: usize = 4_096;
+/// Open connections that one node serves.
+pub const CONNECTIONS_MAX: usize = 16_384;
+/// Time within which a client must have sent its request head.
+pub const HEADER_READ_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(2 * PAYLOAD_BYTES_MAX <= ENTRY_BYTES_MAX);
+const _: () =
+    assert!(CONTEXT_BYTES_MAX + POSTPONED_BYTES_MAX + 2 * PAYLOAD_BYTES_MAX <= ENTRY_BYTES_MAX);
+const _: () = assert!(DEFINITION_BYTES_MAX * 2 <= ENTRY_BYTES_MAX);
+const _: () = assert!(2 * ENTRY_BYTES_MAX <= FRAME_BYTES_MAX);
+const _: () = assert!(DEFINITION_BYTES_MAX < BODY_BYTES_MAX);
+const _: () = assert!(SHARD_PERMITS_RESERVED < SHARD_PERMITS);
+const _: () = assert!(SHARD_PERMITS <= PROPOSALS_MAX);
+const _: () = assert!(DEADLINE_MS_DEFAULT <= DEADLINE_MS_MAX);
+const _: () = assert!(RECEIPT_KEEP_MS_MIN <= RECEIPT_KEEP_MS_MAX);

@@ -1,0 +1,360 @@
+//! The answers to questions, as typed values that serialize to the API's JSON.
+//!
+//! Server and SDK share these types. Member names are part of the API (`api.md`, section 1); optional
+//! members are left out when they say nothing.
+//!
+//! Absent on purpose: rendering of text, tables and HTML.
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::{DefinitionName, InstanceId, Json, Receipt, RoleName, TenantId, command::Quota};
+
+fn is_empty<T>(list: &[T]) -> bool {
+    list.is_empty()
+}
+
+/// How an instance stands.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct InstanceView {
+    /// Its name within the tenant.
+    pub id: InstanceId,
+    /// The definition that it runs.
+    pub definition: DefinitionName,
+    /// The definition's version, to which it is pinned.
+    pub definition_version: u32,
+    /// Position of its Start entry.
+    pub born: u64,
+    /// How often it has moved.
+    pub version: u64,
+    /// The active atomic states, in document order.
+    pub configuration: Vec<String>,
+    /// `running`, `paused`, `faulted`, `compensating`, `done`, `failed`, `cancelled` or `terminated`.
+    pub status: String,
+    /// Tags of the active states.
+    pub tags: Vec<String>,
+    /// Its own data, secrets masked.
+    pub context: Json,
+    /// Its result, when it has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<Json>,
+    /// `{code, message}` of a failure, or of the fault that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Json>,
+    /// Running timers.
+    pub timers: Vec<TimerView>,
+    /// Open tasks.
+    pub tasks: Vec<TaskView>,
+    /// Names of postponed events in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub postponed: Vec<String>,
+    /// When it was started (RFC 3339).
+    pub created_at: String,
+    /// When it last moved (RFC 3339).
+    pub updated_at: String,
+    /// The position up to which this copy has applied its shard's log.
+    pub position: u64,
+    /// How old this copy may be, in milliseconds; 0 for a linearizable read.
+    pub age_ms: u64,
+}
+
+/// A running timer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TimerView {
+    /// Its id within the instance.
+    pub id: String,
+    /// When it is due (RFC 3339).
+    pub due: String,
+    /// The version that armed it.
+    pub generation: u64,
+    /// Whether it is held because the instance is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// An open task.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Its id, by which it can be routed.
+    pub id: String,
+    /// The id of the invoke.
+    pub invoke: String,
+    /// What it runs.
+    pub src: String,
+    /// Its input, secrets masked.
+    pub input: Json,
+    /// Which attempt comes next or runs, from 1.
+    pub attempt: u32,
+}
+
+/// One row of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct InstanceRow {
+    /// Its name within the tenant.
+    pub id: InstanceId,
+    /// The definition that it runs.
+    pub definition: DefinitionName,
+    /// The definition's version.
+    pub definition_version: u32,
+    /// How often it has moved.
+    pub version: u64,
+    /// The active atomic states.
+    pub configuration: Vec<String>,
+    /// Its status.
+    pub status: String,
+    /// Tags of the active states.
+    pub tags: Vec<String>,
+    /// When it was started (RFC 3339).
+    pub created_at: String,
+    /// When it last moved (RFC 3339).
+    pub updated_at: String,
+}
+
+/// Where a page ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct PageEnd {
+    /// Give it as `cursor` to get the next page.
+    pub end_cursor: Option<String>,
+    /// Whether there is a next page.
+    pub has_more: bool,
+    /// Shards that could not answer.
+    pub missing_shards: Vec<u32>,
+}
+
+/// A page of anything.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Where it ends.
+    pub page: PageEnd,
+}
+
+/// One transition of an instance, as history and watch tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TransitionView {
+    /// The instance that moved.
+    pub instance: InstanceId,
+    /// Position of its Start entry.
+    pub born: u64,
+    /// Its version after the move.
+    pub version: u64,
+    /// Place of the entry in the shard's log.
+    pub position: u64,
+    /// When it was decided (RFC 3339).
+    pub at: String,
+    /// `start`, `cmd`, `signal`, `timer`, `task`, `queue`, `outbox`, `child`, `operator` or `migrate`.
+    pub cause: String,
+    /// The event, timer or verb.
+    pub event: String,
+    /// The active atomic states before; empty at the start.
+    pub from: Vec<String>,
+    /// The active atomic states after.
+    pub to: Vec<String>,
+    /// The status after.
+    pub status: String,
+    /// Who asked.
+    pub actor: String,
+    /// Why, if said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The payload of the event, secrets masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Json>,
+    /// What the step emitted: `{event, data}` each.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub emitted: Vec<Json>,
+    /// The conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// The trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// Opaque position from which a watch goes on after this change.
+    pub cursor: String,
+}
+
+/// What a watch or long poll returns.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Changes {
+    /// The changes, oldest first.
+    pub items: Vec<TransitionView>,
+    /// From where to go on.
+    pub cursor: String,
+}
+
+/// A definition in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct DefinitionRow {
+    /// Its name.
+    pub name: DefinitionName,
+    /// The version that new instances take.
+    pub current: Option<u32>,
+    /// Every version.
+    pub versions: Vec<DefinitionVersion>,
+}
+
+/// A stored version of a definition.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct DefinitionVersion {
+    /// Its number.
+    pub version: u32,
+    /// The fingerprint of its canonical document, in hexadecimal.
+    pub digest: String,
+    /// When it was deployed (RFC 3339).
+    pub deployed_at: String,
+    /// Who deployed it.
+    pub deployed_by: String,
+}
+
+/// One definition with its document.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct DefinitionView {
+    /// Its name.
+    pub name: DefinitionName,
+    /// Its version.
+    pub version: u32,
+    /// Whether new instances take it.
+    pub current: bool,
+    /// The fingerprint of its canonical document, in hexadecimal.
+    pub digest: String,
+    /// The document as authored.
+    pub document: Json,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct TenantView {
+    /// Its name.
+    pub tenant: TenantId,
+    /// What it may use.
+    pub quota: Quota,
+    /// Its API keys, without secrets.
+    pub keys: Vec<KeyView>,
+}
+
+/// An API key, without its secret.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct KeyView {
+    /// Its public id.
+    pub id: String,
+    /// The holder's name.
+    pub name: String,
+    /// What it may do.
+    pub roles: Vec<RoleName>,
+    /// Whether it was revoked.
+    pub revoked: bool,
+}
+
+/// What a valid credential stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Credential {
+    /// The tenant to which it belongs.
+    pub tenant: TenantId,
+    /// The key's public id.
+    pub id: Box<str>,
+    /// The holder's name.
+    pub name: Box<str>,
+    /// What it may do.
+    pub roles: Vec<RoleName>,
+}
+
+/// Members, shards, and where an instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ClusterView {
+    /// The answering node.
+    pub node: String,
+    /// Every member.
+    pub members: Vec<MemberView>,
+    /// Every shard, as the answering node sees it.
+    pub shards: Vec<ShardView>,
+    /// Where the asked instance lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<PlaceView>,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct MemberView {
+    /// Its id, `n<number>.<incarnation>`.
+    pub node: String,
+    /// `up`, `suspect` or `down`.
+    pub state: String,
+    /// The address of its API.
+    pub api: String,
+}
+
+/// A shard as a node sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ShardView {
+    /// Its number.
+    pub shard: u32,
+    /// `leader`, `follower`, `learner`, `candidate`, `opening` or `stopped`.
+    pub role: String,
+    /// The leader, if one is known.
+    pub leader: Option<String>,
+    /// Its term.
+    pub term: u64,
+    /// The last committed position.
+    pub committed: u64,
+    /// The last applied position.
+    pub applied: u64,
+    /// The last position of a snapshot.
+    pub snapshot: u64,
+    /// Instance actors awake here.
+    pub live: u64,
+    /// Why it does not serve, when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+/// Where an instance lives.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// Its slice of all keys.
+    pub bucket: u16,
+    /// Its shard.
+    pub shard: u32,
+    /// Whether an actor is awake for it here.
+    pub awake: bool,
+}
+
+/// Lines of the history format.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DumpPage {
+    /// One JSON object each, without line end.
+    pub lines: Vec<Json>,
+    /// The position after which to go on; nothing at the end.
+    pub next: Option<u64>,
+}
+
+/// The answer to a question.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// To `Instance`.
+    Instance(Box<InstanceView>),
+    /// To `Instances`.
+    Instances(Page<InstanceRow>),
+    /// To `History`.
+    History(Page<TransitionView>),
+    /// To `Explain`: a document of its own, the chart's.
+    Explain(Json),
+    /// To `DryRun` and `Receipt`.
+    Receipt(Box<Receipt>),
+    /// To `Changes`.
+    Changes(Changes),
+    /// To `Definitions`.
+    Definitions(Vec<DefinitionRow>),
+    /// To `Definition`.
+    Definition(Box<DefinitionView>),
+    /// To `Tenants`.
+    Tenants(Vec<TenantId>),
+    /// To `Tenant`.
+    Tenant(Box<TenantView>),
+    /// To `Credential`; nothing for an unknown or revoked key.
+    Credential(Option<Credential>),
+    /// To `Cluster`.
+    Cluster(Box<ClusterView>),
+    /// To `Dump`.
+    Dump(DumpPage),
+}
