@@ -1,0 +1,322 @@
+//! `ShardLog`: one shard of this node, for every floor above. Cheap to clone.
+//!
+//! An entry goes in by [`ShardLog::propose`] and comes back as what the rows said when it was applied.
+//! A read asks [`ShardLog::begin_read`] first and opens its transaction afterwards. Who may propose is a
+//! value to watch, [`ShardLog::leadership`], never a promise.
+//!
+//! Dropping a future of this page ends the wait, never the proposal.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use openraft::{
+    async_runtime::WatchReceiver as _,
+    raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
+};
+use tokio::sync::watch;
+
+use statehouse_contract::{Consistency, NodeId, ShardId};
+use statehouse_store::{Applied, Entry, View};
+
+use crate::{
+    catch_up::{self, Part},
+    engine::{self, AppliedMark, EngineEntry, Peer},
+    error::{LogError, ProposeError, ReadError},
+    leadership::{self, Leadership},
+    membership::{self, Members},
+    network::EngineSnapshot,
+    proposal::{self, Urgency},
+    read,
+    replica::{self, Ground, Origin, Replica},
+    store_rows::StoreRows,
+    transport::{Appended, LogRequest, LogResponse},
+};
+
+/// One shard of this node.
+#[derive(Clone)]
+pub struct ShardLog {
+    replica: Arc<Replica>,
+}
+
+/// How a shard's log stands, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogNumbers {
+    /// The term.
+    pub term: u64,
+    /// The last position here.
+    pub last: Option<u64>,
+    /// The last position that this replica knows to be committed.
+    pub committed: Option<u64>,
+    /// The last position whose rows can be read.
+    pub applied: Option<u64>,
+    /// The position of the newest snapshot.
+    pub snapshot: Option<u64>,
+    /// The last position that is no longer here.
+    pub purged: Option<u64>,
+    /// Proposals on their way.
+    pub proposals: usize,
+    /// Whether the watchdog refuses new work.
+    pub is_stalled: bool,
+}
+
+impl ShardLog {
+    pub(crate) async fn open(
+        ground: &Ground,
+        shard: ShardId,
+        origin: Origin,
+    ) -> Result<Self, LogError> {
+        let data = ground.options.data.clone();
+        let opened = tokio::task::spawn_blocking(move || StoreRows::open(&data, shard)).await;
+        let rows = opened
+            .map_err(|_| LogError::Stopped)?
+            .map_err(|source| LogError::Rows { shard, source })?;
+        let replica = replica::open(ground, shard, Box::new(rows), origin).await?;
+        Ok(Self { replica })
+    }
+
+    /// Returns the shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.replica.shard
+    }
+
+    /// Returns this node.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.replica.node
+    }
+
+    /// Proposes an entry in the term that decided it and waits until it is applied.
+    ///
+    /// # Errors
+    /// Every [`ProposeError`] but `Unknown` is certain that nothing was written. A fenced entry is not an
+    /// error of the log: it stands in what was applied.
+    pub async fn propose(&self, entry: Entry, urgency: Urgency) -> Result<Applied, ProposeError> {
+        proposal::propose(&self.replica, entry, urgency).await
+    }
+
+    /// Waits until a read of this consistency may begin; returns the position that is applied by then.
+    ///
+    /// # Contract
+    /// The read transaction begins after this has returned.
+    ///
+    /// # Errors
+    /// Says why there is no such position here.
+    pub async fn begin_read(&self, consistency: Consistency) -> Result<u64, ReadError> {
+        read::begin(&self.replica, consistency).await
+    }
+
+    /// Waits for the ReadIndex and until it is applied here.
+    ///
+    /// # Errors
+    /// Says why there is no such position here.
+    pub async fn read_index(&self) -> Result<u64, ReadError> {
+        self.begin_read(Consistency::Linearizable).await
+    }
+
+    /// Returns who leads, as a value to watch.
+    #[must_use]
+    pub fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.replica.leadership.clone()
+    }
+
+    /// Returns the last position whose rows can be read, as a value to watch.
+    #[must_use]
+    pub fn applied(&self) -> watch::Receiver<Option<u64>> {
+        self.replica.applied.clone()
+    }
+
+    /// Waits until a position is applied here.
+    ///
+    /// # Errors
+    /// [`ReadError::Stopped`] when the replica ends before.
+    pub async fn wait_applied(&self, position: u64) -> Result<(), ReadError> {
+        let mut applied = self.applied();
+        let reached = applied.wait_for(|applied| *applied >= Some(position)).await;
+        reached.map(|_| ()).map_err(|_| ReadError::Stopped)
+    }
+
+    /// Returns the right to read the rows. It ends when a snapshot is installed; ask again then.
+    ///
+    /// # Panics
+    /// Never for a shard that was opened through [`NodeLog`](crate::NodeLog).
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.replica.applier.view().expect("the rows of an opened shard can be read")
+    }
+
+    /// Returns how the log stands.
+    #[must_use]
+    pub fn numbers(&self) -> LogNumbers {
+        let metrics = self.replica.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: &Option<engine::LogId>| id.as_ref().map(|id| id.index);
+        LogNumbers {
+            term: metrics.current_term,
+            last: metrics.last_log_index,
+            committed: index(&metrics.cluster_committed),
+            applied: *self.replica.applied.borrow(),
+            snapshot: index(&metrics.snapshot),
+            purged: index(&metrics.purged),
+            proposals: self.replica.slots.taken(),
+            is_stalled: self.replica.is_stalled.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Returns whether client commands are refused for lack of room on the disk.
+    #[must_use]
+    pub fn is_storage_full(&self) -> bool {
+        self.replica.room.is_full()
+    }
+
+    /// Returns what ended this replica's rows, if something has.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<LogError>> {
+        self.replica.applier.failure().get()
+    }
+
+    /// Makes a snapshot now, purges the log below it, and returns its position.
+    ///
+    /// # Errors
+    /// Says why there is none; the shard goes on without.
+    pub async fn snapshot(&self) -> Result<u64, LogError> {
+        let made = self.replica.snapshot().await;
+        made.map_err(|error| LogError::Engine { shard: self.shard(), what: error.to_string() })
+    }
+
+    /// Hands leadership to a node, or to the most advanced follower. Returns whom it asked; nobody where
+    /// there is nobody.
+    pub async fn transfer(&self, to: Option<NodeId>) -> Option<NodeId> {
+        let to = to.map(NodeId::raft).or_else(|| leadership::most_advanced(&self.replica))?;
+        self.replica.raft.trigger().transfer_leader(to).await.ok()?;
+        Some(proposal::node(to))
+    }
+
+    /// Returns the members of the shard, as this replica knows them.
+    #[must_use]
+    pub fn members(&self) -> Members {
+        membership::members(&self.replica)
+    }
+
+    /// Takes a node in as a learner.
+    ///
+    /// # Errors
+    /// As [`ShardLog::propose`].
+    pub async fn add_learner(&self, node: NodeId, peer: Peer) -> Result<(), ProposeError> {
+        membership::add_learner(&self.replica, node, peer).await
+    }
+
+    /// Makes these nodes the voters.
+    ///
+    /// # Errors
+    /// As [`ShardLog::propose`].
+    pub async fn set_voters(&self, voters: &[NodeId]) -> Result<(), ProposeError> {
+        membership::set_voters(&self.replica, voters).await
+    }
+
+    /// Takes a learner out.
+    ///
+    /// # Errors
+    /// As [`ShardLog::propose`].
+    pub async fn remove(&self, node: NodeId) -> Result<(), ProposeError> {
+        membership::remove(&self.replica, node).await
+    }
+
+    /// Takes a message of another replica of this shard and returns the answer.
+    ///
+    /// # Errors
+    /// Nothing is answered when the replica has stopped or the message cannot be.
+    pub async fn receive(&self, request: LogRequest) -> Result<LogResponse, LogError> {
+        let failed = |what: String| LogError::Engine { shard: self.replica.shard, what };
+        let raft = &self.replica.raft;
+        match request {
+            LogRequest::Append { vote, previous, records, committed } => {
+                let entries: Result<Vec<EngineEntry>, _> =
+                    records.into_iter().map(engine::entry).collect();
+                let request = AppendEntriesRequest {
+                    vote: engine::engine_vote(vote),
+                    prev_log_id: previous.map(engine::log_id),
+                    entries: entries.map_err(|error| failed(error.to_string()))?,
+                    leader_commit: committed.map(engine::log_id),
+                };
+                let answer = raft.append_entries(request).await;
+                Ok(LogResponse::Append(appended(answer.map_err(|e| failed(e.to_string()))?)))
+            }
+            LogRequest::Vote { vote, last, is_transfer } => {
+                let mut request =
+                    VoteRequest::new(engine::engine_vote(vote), last.map(engine::log_id));
+                request.leadership_transfer = is_transfer;
+                let answer = raft.vote(request).await.map_err(|e| failed(e.to_string()))?;
+                Ok(voted(&answer))
+            }
+            LogRequest::PreVote { vote, last } => {
+                let request = VoteRequest::new(engine::engine_vote(vote), last.map(engine::log_id));
+                let answer = raft.pre_vote(request).await.map_err(|e| failed(e.to_string()))?;
+                Ok(voted(&answer))
+            }
+            LogRequest::Transfer { from, to, last } => {
+                let from = engine::engine_vote(from);
+                let request = TransferLeaderRequest::new(from, to, last.map(engine::log_id));
+                let answer = raft.handle_transfer_leader(request).await;
+                let answer = answer.map_err(|error| failed(error.to_string()))?;
+                Ok(LogResponse::Transferred { is_accepted: answer.is_ok() })
+            }
+            LogRequest::Snapshot { vote, mark, hash, bytes, offset, part } => {
+                let part = Part { mark, hash, bytes, offset, part };
+                self.receive_part(engine::engine_vote(vote), part).await
+            }
+        }
+    }
+
+    async fn receive_part(
+        &self,
+        vote: engine::EngineVote,
+        part: Part,
+    ) -> Result<LogResponse, LogError> {
+        let failed = |what: String| LogError::Engine { shard: self.replica.shard, what };
+        let replica = Arc::clone(&self.replica);
+        let received = tokio::task::spawn_blocking(move || {
+            let mut incoming = replica.incoming.blocking_lock();
+            catch_up::receive(&mut incoming, &replica.incoming_path, part)
+        });
+        let whole = received.await.map_err(|panic| failed(panic.to_string()))?;
+        let Some(file) = whole.map_err(|error| failed(error.to_string()))? else {
+            return Ok(LogResponse::Snapshot { vote: engine::stored_vote(&vote) });
+        };
+        let mark =
+            AppliedMark::decode(&file.standing.mark).map_err(|error| failed(error.to_string()))?;
+        let snapshot = EngineSnapshot {
+            meta: openraft::SnapshotMeta {
+                last_log_id: mark.position.map(engine::log_id),
+                last_membership: mark.membership().map_err(|error| failed(error.to_string()))?,
+            },
+            snapshot: file,
+        };
+        let answer = self.replica.raft.install_full_snapshot(vote, snapshot).await;
+        let answer = answer.map_err(|error| failed(error.to_string()))?;
+        Ok(LogResponse::Snapshot { vote: engine::stored_vote(&answer.vote) })
+    }
+
+    /// Ends this replica: the engine first, then what is queued for the rows is applied.
+    pub async fn stop(&self) {
+        self.replica.stop().await;
+    }
+}
+
+fn appended(answer: AppendEntriesResponse<engine::Engine>) -> Appended {
+    match answer {
+        AppendEntriesResponse::Success => Appended::Whole,
+        AppendEntriesResponse::PartialSuccess(upto) => {
+            Appended::Part(upto.as_ref().map(engine::position))
+        }
+        AppendEntriesResponse::Conflict => Appended::Conflict,
+        AppendEntriesResponse::HigherVote(vote) => Appended::HigherVote(engine::stored_vote(&vote)),
+    }
+}
+
+fn voted(answer: &openraft::raft::VoteResponse<engine::Engine>) -> LogResponse {
+    LogResponse::Vote {
+        vote: engine::stored_vote(&answer.vote),
+        last: answer.last_log_id.as_ref().map(engine::position),
+        is_granted: answer.vote_granted,
+    }
+}

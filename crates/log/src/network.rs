@@ -1,0 +1,212 @@
+//! The engine's network trait over our transport, and the receiving side of it.
+//!
+//! Every message is turned into plain types and back; nothing of the engine crosses a wire.
+
+use std::{future::Future, sync::Arc};
+
+use openraft::{
+    AnyError, RaftNetworkFactory, RaftNetworkV2,
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{RPCOption, RPCTypes},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+
+use statehouse_contract::{NodeId, ShardId};
+
+use crate::{
+    catch_up,
+    engine::{self, Engine, EngineVote, Peer, Reign},
+    proposal::node,
+    rows::SnapshotFile,
+    transport::{Appended, Lane, LogRequest, LogResponse, Transport, TransportError},
+};
+
+pub(crate) type EngineSnapshot = openraft::Snapshot<Reign, u64, Peer, SnapshotFile>;
+
+/// Makes the ways to other replicas of one shard.
+#[derive(Clone)]
+pub(crate) struct Network {
+    pub(crate) shard: ShardId,
+    pub(crate) own: NodeId,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+/// The way to one other replica.
+pub(crate) struct Way {
+    shard: ShardId,
+    own: NodeId,
+    to: NodeId,
+    peer: Peer,
+    transport: Arc<dyn Transport>,
+}
+
+impl RaftNetworkFactory<Engine> for Network {
+    type Network = Way;
+
+    async fn new_client(&mut self, target: u64, peer: &Peer) -> Way {
+        Way {
+            shard: self.shard,
+            own: self.own,
+            to: node(target),
+            peer: peer.clone(),
+            transport: Arc::clone(&self.transport),
+        }
+    }
+}
+
+impl Way {
+    pub(crate) async fn ask(
+        &self,
+        lane: Lane,
+        request: LogRequest,
+        option: &RPCOption,
+    ) -> Result<LogResponse, TransportError> {
+        let patience = option.soft_ttl();
+        self.transport.ask(self.to, &self.peer, self.shard, lane, request, patience).await
+    }
+
+    fn error(
+        &self,
+        error: &TransportError,
+        action: RPCTypes,
+        option: &RPCOption,
+    ) -> RPCError<Engine> {
+        match error {
+            TransportError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(error)),
+            TransportError::Broken { .. } => RPCError::Network(NetworkError::new(error)),
+            TransportError::Late { .. } => RPCError::Timeout(Timeout {
+                action,
+                id: self.own.raft(),
+                target: self.to.raft(),
+                timeout: option.soft_ttl(),
+            }),
+        }
+    }
+
+    /// What is to be sent cannot be read here.
+    pub(crate) fn broken(&self, why: &dyn std::error::Error) -> TransportError {
+        TransportError::Broken { to: self.to, what: why.to_string() }
+    }
+
+    /// The other side answered another question.
+    pub(crate) fn astray(&self) -> TransportError {
+        TransportError::Broken { to: self.to, what: "the answer is of another kind".to_owned() }
+    }
+
+    async fn vote_of(
+        &self,
+        request: LogRequest,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Engine>, RPCError<Engine>> {
+        match self.ask(Lane::Urgent, request, &option).await {
+            Ok(LogResponse::Vote { vote, last, is_granted }) => Ok(VoteResponse {
+                vote: engine::engine_vote(vote),
+                vote_granted: is_granted,
+                last_log_id: last.map(engine::log_id),
+            }),
+            Ok(_) => Err(self.error(&self.astray(), RPCTypes::Vote, &option)),
+            Err(error) => Err(self.error(&error, RPCTypes::Vote, &option)),
+        }
+    }
+}
+
+impl RaftNetworkV2<Engine> for Way {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Engine>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Engine>, RPCError<Engine>> {
+        let lane = if rpc.entries.is_empty() { Lane::Urgent } else { Lane::Append };
+        let request = LogRequest::Append {
+            vote: engine::stored_vote(&rpc.vote),
+            previous: rpc.prev_log_id.as_ref().map(engine::position),
+            records: rpc.entries.iter().map(engine::record).collect(),
+            committed: rpc.leader_commit.as_ref().map(engine::position),
+        };
+        match self.ask(lane, request, &option).await {
+            Ok(LogResponse::Append(appended)) => Ok(match appended {
+                Appended::Whole => AppendEntriesResponse::Success,
+                Appended::Part(upto) => {
+                    AppendEntriesResponse::PartialSuccess(upto.map(engine::log_id))
+                }
+                Appended::Conflict => AppendEntriesResponse::Conflict,
+                Appended::HigherVote(vote) => {
+                    AppendEntriesResponse::HigherVote(engine::engine_vote(vote))
+                }
+            }),
+            Ok(_) => Err(self.error(&self.astray(), RPCTypes::AppendEntries, &option)),
+            Err(error) => Err(self.error(&error, RPCTypes::AppendEntries, &option)),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Engine>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Engine>, RPCError<Engine>> {
+        let request = LogRequest::Vote {
+            vote: engine::stored_vote(&rpc.vote),
+            last: rpc.last_log_id.as_ref().map(engine::position),
+            is_transfer: rpc.leadership_transfer,
+        };
+        self.vote_of(request, option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Engine>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Engine>, RPCError<Engine>> {
+        let request = LogRequest::PreVote {
+            vote: engine::stored_vote(&rpc.vote),
+            last: rpc.last_log_id.as_ref().map(engine::position),
+        };
+        self.vote_of(request, option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: EngineVote,
+        snapshot: EngineSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Engine>, StreamingError<Engine>> {
+        let sent = catch_up::send(self, &vote, &snapshot.snapshot, &option);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = sent => match sent {
+                Ok(vote) => Ok(SnapshotResponse::new(engine::engine_vote(vote))),
+                Err(error @ TransportError::Unreachable { .. }) => {
+                    Err(StreamingError::Unreachable(Unreachable::new(&error)))
+                }
+                Err(error) => Err(StreamingError::Network(NetworkError::new(&error))),
+            },
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<Engine>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Engine>, RPCError<Engine>> {
+        let request = LogRequest::Transfer {
+            from: engine::stored_vote(req.from_leader()),
+            to: *req.to_node_id(),
+            last: req.last_log_id().map(engine::position),
+        };
+        match self.ask(Lane::Urgent, request, &option).await {
+            Ok(LogResponse::Transferred { is_accepted: true }) => Ok(Ok(())),
+            Ok(LogResponse::Transferred { is_accepted: false }) => {
+                let refused = AnyError::error("the successor refused");
+                Err(RPCError::Network(NetworkError::new(&refused)))
+            }
+            Ok(_) => Err(self.error(&self.astray(), RPCTypes::TransferLeader, &option)),
+            Err(error) => Err(self.error(&error, RPCTypes::TransferLeader, &option)),
+        }
+    }
+}

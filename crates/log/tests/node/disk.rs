@@ -1,0 +1,66 @@
+//! A full disk refuses and heals; the reserve is for what heals.
+
+use std::{sync::Arc, time::Duration};
+
+use statehouse_log::{LogOptions, NoPeers, NodeLog, Origin, ProposeError, Reserve, Urgency};
+
+use crate::bed::{
+    SHARD, entry, found, is_written, killed, leading, options, present, put, put_large, until,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn client_commands_are_refused_below_the_reserve_and_healing_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve_bytes = Reserve::Bytes(u64::MAX);
+    let options = LogOptions { reserve_bytes, ..options(folder.path()) };
+    let node = NodeLog::open(options, Arc::new(NoPeers)).await.unwrap();
+    let shard = node.open_shard(SHARD, found()).await.unwrap();
+    let term = leading(&shard).await;
+    assert!(node.is_storage_full());
+    assert_eq!(put(&shard, 1).await.unwrap_err(), ProposeError::StorageFull);
+    let healing = shard.propose(entry(term, 2, 0), Urgency::Healing).await.unwrap();
+    assert!(is_written(&healing));
+    assert_eq!(present(&shard, 5), [2]);
+    shard.read_index().await.unwrap();
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_without_room_answers_nothing_it_has_not_written_and_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let options_of = |pages| LogOptions { log_pages_max: pages, ..options(folder.path()) };
+    let node = NodeLog::open(options_of(Some(60)), Arc::new(NoPeers)).await.unwrap();
+    let shard = node.open_shard(SHARD, found()).await.unwrap();
+    leading(&shard).await;
+    let mut acknowledged = 0;
+    let patience = Duration::from_secs(2);
+    loop {
+        let put = put_large(&shard, acknowledged, 4_000);
+        match tokio::time::timeout(patience, put).await {
+            Ok(Ok(_)) => acknowledged += 1,
+            // The one that met the full disk is kept by the log; its caller waits.
+            Err(_) => break,
+            Ok(Err(error)) => panic!("{error}"),
+        }
+    }
+    assert!(acknowledged > 5);
+    until("the log says that it is full", || node.is_storage_full()).await;
+    assert_eq!(put(&shard, 1_000).await.unwrap_err(), ProposeError::StorageFull);
+    assert_eq!(present(&shard, 1_000).len() as u64, acknowledged, "reads are served");
+    let copy = killed(folder.path());
+    node.stop().await;
+    drop((node, shard));
+
+    let roomy = options(copy.path());
+    let node = NodeLog::open(roomy, Arc::new(NoPeers)).await.unwrap();
+    let shard = node.open_shard(SHARD, Origin::Resume).await.unwrap();
+    leading(&shard).await;
+    shard.read_index().await.unwrap();
+    let there = present(&shard, 1_000);
+    assert_eq!(
+        there[..usize::try_from(acknowledged).unwrap()],
+        (0..acknowledged).collect::<Vec<_>>()
+    );
+    put(&shard, 2_000).await.unwrap();
+    node.stop().await;
+}
