@@ -1,0 +1,198 @@
+//! Commands about tenants, keys and definitions: the rows that matter go in, the entry's answer comes out.
+
+use expect_test::{Expect, expect};
+use statehouse_contract::{
+    Actor, Json, Key, KeyText, NodeId, Target, TraceContext, command::Command,
+};
+use statehouse_store::entry::Body;
+
+use super::*;
+
+fn envelope(command: Command) -> CommandEnvelope {
+    CommandEnvelope {
+        target: Target::Tenant(TenantId::parse("acme").unwrap()),
+        command,
+        key: Key::Client(KeyText::parse("k").unwrap()),
+        fingerprint: Digest::of(b"request"),
+        correlation: None,
+        trace: TraceContext::default(),
+        remaining_ms: 1_000,
+        expected: None,
+        actor: Actor::system(),
+        reason: None,
+        attempt: 1,
+    }
+}
+
+fn rows(versions: &[(u32, &str)]) -> Rows {
+    let known = |(version, text): &(u32, &str)| KnownVersion {
+        version: *version,
+        digest: Digest::of(text.as_bytes()),
+    };
+    Rows { tenant_exists: true, versions: versions.iter().map(known).collect(), key_exists: false }
+}
+
+fn deploy(version: Option<u32>, text: &str) -> Command {
+    Command::Deploy {
+        name: DefinitionName::parse("d").unwrap(),
+        version,
+        digest: Digest::of(text.as_bytes()),
+        document: Json::empty_object(),
+    }
+}
+
+fn check(command: Command, rows: &Rows, expected: &Expect) {
+    let circumstances =
+        Circumstances { at: Timestamp(0), term: 1, node: NodeId { number: 1, incarnation: 1 } };
+    let said = match decide(&envelope(command), rows, circumstances) {
+        Err(no) => format!("not written: {no}"),
+        Ok(entry) => {
+            let (what, receipt) = match &entry.body {
+                Body::Refused(refused) => ("answer only", &refused.receipt),
+                body => ("changes rows", &body.asked().unwrap().receipt),
+            };
+            format!("{what}: {:?} {}", receipt.kind, receipt.body.as_str())
+        }
+    };
+    expected.assert_eq(&said);
+}
+
+#[test]
+fn the_first_version_is_1_and_the_next_is_one_more() {
+    check(
+        deploy(None, "a"),
+        &rows(&[]),
+        &expect![[
+            r#"changes rows: Created {"name":"d","version":1,"digest":"17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f"}"#
+        ]],
+    );
+    check(
+        deploy(None, "b"),
+        &rows(&[(1, "a"), (4, "x")]),
+        &expect![[
+            r#"changes rows: Created {"name":"d","version":5,"digest":"10e5cf3d3c8a4f9f3468c8cc58eea84892a22fdadbc1acb22410190044c1d553"}"#
+        ]],
+    );
+    check(
+        deploy(Some(7), "b"),
+        &rows(&[(1, "a")]),
+        &expect![[
+            r#"changes rows: Created {"name":"d","version":7,"digest":"10e5cf3d3c8a4f9f3468c8cc58eea84892a22fdadbc1acb22410190044c1d553"}"#
+        ]],
+    );
+}
+
+#[test]
+fn the_same_content_again_changes_nothing() {
+    check(
+        deploy(None, "a"),
+        &rows(&[(1, "a")]),
+        &expect![[
+            r#"answer only: Accepted {"name":"d","version":1,"digest":"17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f"}"#
+        ]],
+    );
+    check(
+        deploy(Some(1), "a"),
+        &rows(&[(1, "a"), (2, "b")]),
+        &expect![[
+            r#"answer only: Accepted {"name":"d","version":1,"digest":"17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f"}"#
+        ]],
+    );
+}
+
+#[test]
+fn a_version_never_changes_and_never_comes_late() {
+    check(
+        deploy(Some(1), "b"),
+        &rows(&[(1, "a")]),
+        &expect![[
+            r#"answer only: Refused(AlreadyExists) {"type":"/errors/already_exists","title":"it exists already","status":409,"detail":"version 1 of d exists with other content (digest 17762fddd969a453925d65717ac3eea21320b66b54342fde15128d6caf21215f); deploy it as version 2","instance":"/v1/tenants/acme","code":"already_exists","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
+        ]],
+    );
+    check(
+        deploy(Some(2), "b"),
+        &rows(&[(1, "a"), (3, "c")]),
+        &expect![[
+            r#"answer only: Refused(AlreadyExists) {"type":"/errors/already_exists","title":"it exists already","status":409,"detail":"version 2 of d is not above the latest, which is 3","instance":"/v1/tenants/acme","code":"already_exists","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
+        ]],
+    );
+}
+
+#[test]
+fn an_unknown_tenant_is_not_written_down() {
+    check(
+        deploy(None, "a"),
+        &Rows::default(),
+        &expect!["not written: unknown_tenant: there is no such tenant"],
+    );
+}
+
+#[test]
+fn the_body_of_a_new_key_holds_no_secret() {
+    let put = Command::PutKey {
+        id: "k1".into(),
+        hash: Digest::of(b"secret"),
+        name: "ann".into(),
+        roles: vec![RoleName::parse("caller").unwrap()],
+    };
+    check(
+        put.clone(),
+        &rows(&[]),
+        &expect![[
+            r#"changes rows: Created {"id":"k1","name":"ann","roles":["caller"],"revoked":false}"#
+        ]],
+    );
+    check(
+        put,
+        &Rows { key_exists: true, ..rows(&[]) },
+        &expect![[
+            r#"answer only: Refused(AlreadyExists) {"type":"/errors/already_exists","title":"it exists already","status":409,"detail":"there is a key k1 already","instance":"/v1/tenants/acme","code":"already_exists","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
+        ]],
+    );
+    let revoke = Command::RevokeKey { id: "k1".into() };
+    check(
+        revoke.clone(),
+        &Rows { key_exists: true, ..rows(&[]) },
+        &expect![[r#"changes rows: Accepted {"id":"k1","revoked":true}"#]],
+    );
+    check(revoke, &rows(&[]), &expect!["not written: invalid_request: there is no key k1"]);
+}
+
+#[test]
+fn a_tenant_is_made_once_and_its_quota_is_set() {
+    let tenant = TenantId::parse("acme").unwrap();
+    let put = Command::PutTenant { tenant };
+    check(put.clone(), &Rows::default(), &expect![[r#"changes rows: Created {"tenant":"acme"}"#]]);
+    check(
+        put,
+        &rows(&[]),
+        &expect![[
+            r#"answer only: Refused(AlreadyExists) {"type":"/errors/already_exists","title":"it exists already","status":409,"detail":"there is a tenant acme already","instance":"/v1/tenants/acme","code":"already_exists","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
+        ]],
+    );
+    let quota = Quota { commands_per_s: Some(5), instances: None, refusals_per_s: None };
+    check(
+        Command::SetQuota(quota),
+        &rows(&[]),
+        &expect![[
+            r#"changes rows: Accepted {"commands_per_s":5,"instances":null,"refusals_per_s":null}"#
+        ]],
+    );
+}
+
+#[test]
+fn only_a_known_version_becomes_current() {
+    let set = |version| Command::SetCurrent { name: DefinitionName::parse("d").unwrap(), version };
+    check(
+        set(1),
+        &rows(&[(1, "a")]),
+        &expect![[r#"changes rows: Accepted {"name":"d","current":1}"#]],
+    );
+    check(
+        set(2),
+        &rows(&[(1, "a")]),
+        &expect![[
+            r#"answer only: Refused(UnknownDefinition) {"type":"/errors/unknown_definition","title":"no such definition","status":404,"detail":"there is no version 2 of d","instance":"/v1/tenants/acme","code":"unknown_definition","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
+        ]],
+    );
+}

@@ -1,0 +1,223 @@
+//! The door: the one way by which anything enters an instance.
+//!
+//! Clients' commands, timers and the instances' own queues come in here. The door takes a permit, finds the live instance
+//! through its process group or asks the gateway to wake it, and waits for the answer. When the actor ends before it
+//! answers, the door sends the same command again: the key makes that harmless.
+//!
+//! What the caller hears is certain only as far as the log is: an attempt that may have been proposed and was not answered
+//! turns every later "not now" into "not known yet".
+//!
+//! Absent on purpose: deciding. Following a leader elsewhere; that is the router's.
+//!
+//! Invariant `ANSWER`: every admitted command is answered by its deadline.
+
+use std::{sync::Arc, time::Duration};
+
+use statehouse_contract::{
+    CommandEnvelope, Due, InstanceId, InstanceKey, Receipt, Rejection, RejectionCode, Target,
+    TenantId, Timestamp,
+    limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX},
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout_at},
+};
+
+use crate::{
+    admission::{Admission, Pool},
+    fire,
+    message::{Ask, Delivery, GatewayMessage, RegistryMessage, Reply},
+    reign::Reign,
+    reject,
+    seat::Seat,
+    shard_actor::pass_on,
+};
+
+/// How long a command waits for a leader to open the shard before it is refused.
+const OPENING_WAIT: Duration = Duration::from_millis(800);
+/// Pause between two looks for a gateway, or before a command is sent again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// The way into the instances of one shard.
+#[derive(Clone, Debug)]
+pub struct Door {
+    seat: Arc<Seat>,
+}
+
+/// Why a delivery did not reach an instance, or came back without an answer.
+enum Miss {
+    /// No gateway is here.
+    Closed,
+    /// The actor or the gateway ended before it answered.
+    Gone,
+}
+
+impl Door {
+    /// Returns the door of a shard.
+    #[must_use]
+    pub fn new(seat: Arc<Seat>) -> Self {
+        Self { seat }
+    }
+
+    /// Returns the door of the shard that is led under this reign.
+    #[must_use]
+    pub fn of(reign: &Reign) -> Self {
+        Self { seat: Arc::clone(reign.seat()) }
+    }
+
+    /// Returns the shard behind the door.
+    #[must_use]
+    pub fn seat(&self) -> &Arc<Seat> {
+        &self.seat
+    }
+
+    /// Delivers a client's command to its instance and waits for the answer.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn deliver(
+        &self,
+        key: &InstanceKey,
+        envelope: CommandEnvelope,
+    ) -> Result<Receipt, Rejection> {
+        let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
+        let ask = Arc::new(Ask::new(envelope));
+        let reply = self.take_through(key, &ask, Pool::Client, deadline).await?;
+        answered(reply, &ask)
+    }
+
+    /// Fires what is due at an instance; nothing if nobody could take it now.
+    pub async fn fire(&self, key: &InstanceKey, what: Due, due: Timestamp) -> Option<Reply> {
+        let ask = Arc::new(Ask::new(fire::envelope(key, what, due)));
+        let deadline = Instant::now() + Duration::from_millis(DEADLINE_MS_DEFAULT);
+        self.take_through(key, &ask, Pool::Reserved, deadline).await.ok()
+    }
+
+    /// Delivers a command about tenants, keys or definitions to the registry of shard 0 and waits for the answer.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn register(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
+        let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
+        let closed_at = deadline.min(Instant::now() + OPENING_WAIT);
+        let ask = Arc::new(Ask::new(envelope));
+        let place = registry_place(&ask.envelope.target);
+        loop {
+            let permit = self.seat.admission().admit(&place, Pool::Client)?;
+            let (reply, answer) = oneshot::channel();
+            let delivery = Box::new(Delivery { ask: Arc::clone(&ask), permit, reply });
+            let registry = self.seat.directory().find_registry();
+            let is_sent = registry.is_some_and(|registry| {
+                registry.send_message(RegistryMessage::Deliver(delivery)).is_ok()
+            });
+            if is_sent {
+                match timeout_at(deadline, answer).await {
+                    Ok(Ok(reply)) => return answered(reply, &ask),
+                    Ok(Err(_)) => {}
+                    Err(_) => return Err(reject::unknown()),
+                }
+            }
+            if !ask.may_be_proposed() && Instant::now() >= closed_at {
+                return Err(self.closed());
+            }
+            if Instant::now() + AGAIN >= deadline {
+                return Err(reject::unknown());
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Tries until there is an answer, or the deadline, or a certain no.
+    async fn take_through(
+        &self,
+        key: &InstanceKey,
+        ask: &Arc<Ask>,
+        pool: Pool,
+        deadline: Instant,
+    ) -> Result<Reply, Rejection> {
+        let closed_at = deadline.min(Instant::now() + OPENING_WAIT);
+        loop {
+            match self.attempt(key, ask, pool, deadline).await? {
+                Ok(reply) => return Ok(reply),
+                // After a possible proposal only the log's answer counts, so the wait goes on.
+                Err(Miss::Closed) if !ask.may_be_proposed() && Instant::now() >= closed_at => {
+                    return Err(self.closed());
+                }
+                Err(Miss::Closed | Miss::Gone) => {}
+            }
+            if Instant::now() + AGAIN >= deadline {
+                return Err(reject::unknown());
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Sends the command once. The outer error ends the matter.
+    async fn attempt(
+        &self,
+        key: &InstanceKey,
+        ask: &Arc<Ask>,
+        pool: Pool,
+        deadline: Instant,
+    ) -> Result<Result<Reply, Miss>, Rejection> {
+        let permit = match Admission::admit(self.seat.admission(), key, pool) {
+            Ok(permit) => permit,
+            Err(no) if ask.may_be_proposed() => return Err(reject::after_unknown(no)),
+            Err(no) => return Err(no),
+        };
+        let (reply, answer) = oneshot::channel();
+        let delivery = Box::new(Delivery { ask: Arc::clone(ask), permit, reply });
+        let unsent = match self.seat.directory().find_instance(key) {
+            Some(actor) => pass_on(&actor, delivery).err(),
+            None => Some(delivery),
+        };
+        if let Some(delivery) = unsent {
+            let Some(gateway) = self.seat.directory().find_gateway(self.seat.shard()) else {
+                return Ok(Err(Miss::Closed));
+            };
+            let wake = GatewayMessage::Wake { key: key.clone(), delivery };
+            if gateway.send_message(wake).is_err() {
+                return Ok(Err(Miss::Gone));
+            }
+        }
+        match timeout_at(deadline, answer).await {
+            Ok(Ok(reply)) => Ok(Ok(reply)),
+            Ok(Err(_)) => Ok(Err(Miss::Gone)),
+            // The message may still be in a mailbox: nobody can take it back.
+            Err(_) => Err(reject::unknown()),
+        }
+    }
+
+    fn closed(&self) -> Rejection {
+        self.seat.why_closed()
+    }
+}
+
+fn wait_ms(envelope: &CommandEnvelope) -> u64 {
+    match envelope.remaining_ms {
+        0 => DEADLINE_MS_DEFAULT,
+        ms => ms.min(DEADLINE_MS_MAX),
+    }
+}
+
+fn answered(reply: Reply, ask: &Ask) -> Result<Receipt, Rejection> {
+    match reply {
+        Reply::Receipt(receipt) => Ok(*receipt),
+        Reply::Rejected(no) if ask.may_be_proposed() => Err(reject::after_unknown(*no)),
+        Reply::Rejected(no) => Err(*no),
+        // Only what is due can be stale; a command always has an answer.
+        Reply::Fired | Reply::Stale => Err(Rejection::gateway(
+            RejectionCode::Internal,
+            "the instance gave no answer to a command",
+        )),
+    }
+}
+
+/// The place in the admission's counts for commands that belong to no instance: one for each tenant.
+fn registry_place(target: &Target) -> InstanceKey {
+    let none = || TenantId::parse("cluster").expect("a constant that fits");
+    InstanceKey {
+        tenant: target.tenant().cloned().unwrap_or_else(none),
+        instance: InstanceId::parse("-registry-").expect("a constant that fits"),
+    }
+}

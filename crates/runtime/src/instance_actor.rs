@@ -1,0 +1,364 @@
+//! One instance, one proposal in flight.
+//!
+//! The actor takes one delivery after another. For each it looks the key up, decides, proposes, and waits until the log has
+//! answered; only then does it believe anything. Its state is what apply returned, or what it read from applied rows.
+//!
+//! A fenced proposal changed nothing: the actor reads its rows again, looks the key up again, decides again. An unknown
+//! outcome ends the actor normally: the next one starts from the rows. Only panics and broken invariants are failures.
+//!
+//! Absent on purpose: deadlines. A caller's deadline ends the caller's wait; the proposal goes on.
+//!
+//! Invariants: `ONCE`: a known key is answered from its row and decides nothing; the version rises by one with each entry
+//! that was applied.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use statehouse_chart::Chart;
+use statehouse_contract::{
+    Command, Due, InstanceKey, Receipt, Rejection, RejectionCode, Timestamp, invariant,
+    invariant::InvariantId,
+};
+use tracing::{debug, error};
+
+use crate::{
+    decide::{Case, Decision, Draft, Standing, decide},
+    fire,
+    known_keys::KnownKeys,
+    message::{Ask, Delivery, InstanceMessage, Reply},
+    quota::Counted,
+    reading::RowsError,
+    reign::{Proposed, Reign},
+    reject,
+};
+
+/// How often a decision is taken again because the rows had moved on.
+const FENCED_MAX: u32 = 16;
+
+/// What an instance actor is started with.
+#[derive(Debug)]
+pub(crate) struct InstanceArguments {
+    /// The instance.
+    pub key: InstanceKey,
+    /// The reign under which it lives.
+    pub reign: Arc<Reign>,
+    /// When it last worked, for the gateway's tidying.
+    pub used_ms: Arc<AtomicU64>,
+}
+
+/// One instance.
+#[derive(Debug)]
+pub(crate) struct InstanceActor;
+
+/// What an instance actor knows.
+#[derive(Debug)]
+pub(crate) struct InstanceState {
+    key: InstanceKey,
+    reign: Arc<Reign>,
+    used_ms: Arc<AtomicU64>,
+    awake: Option<Awake>,
+    keys: KnownKeys,
+}
+
+/// The instance as it was last applied, with its chart.
+#[derive(Debug)]
+struct Awake {
+    standing: Option<Standing>,
+    chart: Option<Arc<Chart>>,
+    bucket_epoch: u32,
+}
+
+/// Whether the actor goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    GoOn,
+    /// The outcome of a proposal is unknown, or the reign is over.
+    End,
+}
+
+impl Actor for InstanceActor {
+    type Msg = InstanceMessage;
+    type State = InstanceState;
+    type Arguments = InstanceArguments;
+
+    async fn pre_start(
+        &self,
+        _: ActorRef<Self::Msg>,
+        arguments: InstanceArguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        let InstanceArguments { key, reign, used_ms } = arguments;
+        Ok(InstanceState { key, reign, used_ms, awake: None, keys: KnownKeys::nothing_read() })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let InstanceMessage::Deliver(delivery) = message;
+        let Delivery { ask, permit, reply } = *delivery;
+        let (answer, mut next) = state.work(&ask).await;
+        // The caller may have gone; the log has not.
+        let _ = reply.send(answer);
+        if next == Next::GoOn {
+            next = state.drain_queue().await;
+        }
+        drop(permit);
+        state.used_ms.store(state.reign.uptime_ms(), Ordering::Relaxed);
+        if next == Next::End {
+            myself.stop(None);
+        }
+        Ok(())
+    }
+}
+
+impl InstanceState {
+    /// Takes one delivery to its end.
+    async fn work(&mut self, ask: &Ask) -> (Reply, Next) {
+        let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
+        for _ in 0..FENCED_MAX {
+            let known = self.wake().and_then(|()| self.known(ask, is_fire));
+            match known {
+                Ok(None) => {}
+                Ok(Some(reply)) => return (reply, Next::GoOn),
+                Err(why) => return self.unreadable(&why),
+            }
+            // What the instance owes itself comes before anything new from outside.
+            if !is_fire && self.drain_queue().await == Next::End {
+                return (rejected(reject::not_proposed_here()), Next::End);
+            }
+            if let Err(why) = self.wake() {
+                return self.unreadable(&why);
+            }
+            let chart = match self.chart_for(ask).await {
+                Ok(chart) => chart,
+                Err(no) => return (rejected(no), Next::GoOn),
+            };
+            let at = self.at();
+            let decision = decide(self.case(chart.as_deref(), at), &ask.envelope);
+            let draft = match decision {
+                Decision::Reject(no) => return (Reply::Rejected(no), Next::GoOn),
+                Decision::Nothing => return (Reply::Stale, Next::GoOn),
+                Decision::Propose(draft) => draft,
+            };
+            if draft.next.is_none()
+                && let Err(no) = self.reign.quotas().take(&self.key.tenant, Counted::Refusal)
+            {
+                return (rejected(no), Next::GoOn);
+            }
+            match self.propose(ask, *draft, chart).await {
+                Outcome::Reply(reply) => return (reply, Next::GoOn),
+                Outcome::Again => {}
+                Outcome::End(reply) => return (reply, Next::End),
+            }
+        }
+        // Fenced entries changed nothing, so this is certain.
+        debug!(instance = %self.key, "fenced too often");
+        (rejected(reject::not_proposed_here()), Next::End)
+    }
+
+    /// Answers a key that is known already, from applied rows and before anything else is judged.
+    fn known(&mut self, ask: &Ask, is_fire: bool) -> Result<Option<Reply>, RowsError> {
+        if is_fire || !self.keys.may_know(ask.hash) {
+            return Ok(None);
+        }
+        let Some(receipt) = self.reign.receipt(&self.key, ask.hash)? else { return Ok(None) };
+        Ok(Some(replayed(ask, receipt)))
+    }
+
+    /// Reads the rows, unless the actor knows them already.
+    fn wake(&mut self) -> Result<(), RowsError> {
+        if self.awake.is_some() {
+            return Ok(());
+        }
+        let found = self.reign.load(&self.key)?;
+        let chart = match &found.standing {
+            Some(standing) => Some(self.reign.chart_of(&self.key.tenant, &standing.pin)?),
+            None => None,
+        };
+        let (standing, bucket_epoch) = (found.standing, found.bucket_epoch);
+        self.keys = found.keys;
+        self.awake = Some(Awake { standing, chart, bucket_epoch });
+        Ok(())
+    }
+
+    /// Returns the chart by which a command is judged: the instance's own, or the one that a start names.
+    async fn chart_for(&self, ask: &Ask) -> Result<Option<Arc<Chart>>, Rejection> {
+        let awake = self.awake.as_ref().expect("woken before");
+        match (&ask.envelope.command, &awake.standing) {
+            (Command::Start { definition, .. }, None) => {
+                self.reign.chart_to_start(&self.key.tenant, definition).await
+            }
+            _ => Ok(awake.chart.clone()),
+        }
+    }
+
+    fn case<'a>(&'a self, chart: Option<&'a Chart>, at: Timestamp) -> Case<'a> {
+        let awake = self.awake.as_ref().expect("woken before");
+        Case {
+            key: &self.key,
+            standing: awake.standing.as_ref(),
+            chart,
+            bucket_epoch: awake.bucket_epoch,
+            at,
+            term: self.reign.term,
+            node: self.reign.node(),
+        }
+    }
+
+    fn at(&self) -> Timestamp {
+        let last = self.standing().map_or(Timestamp(0), |standing| standing.snapshot.updated_at);
+        self.reign.decide_at(last)
+    }
+
+    fn standing(&self) -> Option<&Standing> {
+        self.awake.as_ref().and_then(|awake| awake.standing.as_ref())
+    }
+
+    /// Proposes a draft and takes over what apply says.
+    async fn propose(&mut self, ask: &Ask, draft: Draft, chart: Option<Arc<Chart>>) -> Outcome {
+        let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
+        let Draft { entry, next } = draft;
+        let before = ask.mark_proposed();
+        match self.reign.propose(entry).await {
+            Proposed::Applied(applied) => {
+                if let Some(next) = next {
+                    self.adopt(next, &applied, chart);
+                }
+                if is_fire {
+                    return Outcome::Reply(Reply::Fired);
+                }
+                self.keys.learn(ask.hash);
+                let receipt = applied.receipt.map(Box::new);
+                invariant!(
+                    InvariantId::Answer,
+                    receipt.is_some(),
+                    "an applied command of {} has no receipt",
+                    self.key
+                );
+                Outcome::Reply(receipt.map_or(Reply::Fired, Reply::Receipt))
+            }
+            Proposed::Known(receipt) => {
+                self.keys.learn(ask.hash);
+                self.sleep();
+                Outcome::Reply(replayed(ask, *receipt))
+            }
+            Proposed::KeyReused => Outcome::Reply(rejected(reject::key_reused(None))),
+            Proposed::Fenced => {
+                ask.not_proposed(before);
+                self.sleep();
+                Outcome::Again
+            }
+            Proposed::Refused(no) => {
+                ask.not_proposed(before);
+                Outcome::Reply(Reply::Rejected(no))
+            }
+            Proposed::Unknown => Outcome::End(rejected(reject::unknown())),
+        }
+    }
+
+    fn adopt(
+        &mut self,
+        next: statehouse_chart::Snapshot,
+        applied: &crate::reign::AppliedHere,
+        chart: Option<Arc<Chart>>,
+    ) {
+        let Some(awake) = self.awake.as_mut() else { return };
+        let (Some(version), Some(digest)) = (applied.version, applied.digest) else {
+            self.awake = None;
+            return;
+        };
+        invariant!(
+            InvariantId::Replay,
+            version.version == next.version,
+            "{}: applied version {}, expected {}",
+            self.key,
+            version.version,
+            next.version
+        );
+        match &mut awake.standing {
+            Some(standing) => {
+                standing.version = version;
+                standing.digest = digest;
+                standing.snapshot = next;
+            }
+            None => {
+                // Everything that was ever asked under this birth comes through this actor.
+                self.keys = KnownKeys::all_read();
+                let Some(pin) = applied.pin.clone() else {
+                    self.awake = None;
+                    return;
+                };
+                let (snapshot, parent, tokens) = (next, None, Vec::new());
+                awake.standing = Some(Standing { version, digest, pin, snapshot, parent, tokens });
+                awake.chart = chart;
+            }
+        }
+    }
+
+    /// Forgets what it believes; the next delivery reads the rows.
+    fn sleep(&mut self) {
+        self.awake = None;
+        self.keys = KnownKeys::nothing_read();
+    }
+
+    /// Runs the instance's own queue until it is empty: each step is an entry of its own.
+    async fn drain_queue(&mut self) -> Next {
+        let mut fenced = 0;
+        loop {
+            if self.wake().is_err() {
+                return Next::GoOn;
+            }
+            if !self.standing().is_some_and(|standing| standing.snapshot.has_queued()) {
+                return Next::GoOn;
+            }
+            let ask = Ask::new(fire::envelope(&self.key, Due::Queue, self.at()));
+            let chart = self.awake.as_ref().and_then(|awake| awake.chart.clone());
+            let decision = decide(self.case(chart.as_deref(), self.at()), &ask.envelope);
+            let Decision::Propose(draft) = decision else { return Next::GoOn };
+            match self.propose(&ask, *draft, chart).await {
+                Outcome::Reply(Reply::Fired) => fenced = 0,
+                // No room now: the row of the queue is due, so the timer actor comes back to it.
+                Outcome::Reply(_) => return Next::GoOn,
+                Outcome::Again if fenced < FENCED_MAX => fenced += 1,
+                Outcome::Again | Outcome::End(_) => return Next::End,
+            }
+        }
+    }
+
+    fn unreadable(&mut self, why: &RowsError) -> (Reply, Next) {
+        self.sleep();
+        match why {
+            RowsError::Replaced => (rejected(reject::not_proposed_here()), Next::End),
+            RowsError::Unreadable(what) => {
+                error!(instance = %self.key, %what, "the instance's rows cannot be read");
+                let detail = "the instance's rows cannot be read on this node";
+                (rejected(Rejection::gateway(RejectionCode::Internal, detail)), Next::GoOn)
+            }
+        }
+    }
+}
+
+/// What became of a proposal.
+enum Outcome {
+    Reply(Reply),
+    Again,
+    End(Reply),
+}
+
+fn rejected(no: Rejection) -> Reply {
+    Reply::Rejected(Box::new(no))
+}
+
+/// Answers a repeat with the stored receipt, or says that the key belongs to another request.
+pub(crate) fn replayed(ask: &Ask, mut receipt: Receipt) -> Reply {
+    if receipt.fingerprint != ask.envelope.fingerprint {
+        return rejected(reject::key_reused(receipt.version));
+    }
+    receipt.replayed = true;
+    Reply::Receipt(Box::new(receipt))
+}

@@ -1,0 +1,52 @@
+//! The living part: actors, supervision, caches.
+//!
+//! Read `decide` first: it is pure, and it says what the log shall say about a command. Then `instance_actor`, which
+//! proposes it and believes only what apply returns; `door`, the one way in; `shard_actor`, which wakes instances and sets
+//! failing ones aside; `timer_actor`; `restart` and `tree`, how all of it stays alive; `opening` and `seat_actor`, how a
+//! reign begins and ends; `questions`, what can be asked.
+//!
+//! Absent on purpose: sockets, node names, HTTP, SQL. A node is made of these parts by `cluster`.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+#![expect(
+    clippy::result_large_err,
+    reason = "a rejection is an answer, not an accident: it is made once a request, and boxing it would be paid by all"
+)]
+
+pub mod admission;
+pub mod decide;
+pub mod decide_registry;
+pub mod door;
+mod fire;
+mod instance_actor;
+mod key_age;
+mod known_keys;
+pub mod quota;
+mod registry_actor;
+pub mod reject;
+mod shard_actor;
+pub mod shard_host;
+mod sweep_actor;
+mod ticket;
+mod timer_actor;
+
+mod answer;
+mod cache;
+mod dump;
+mod opening;
+pub mod questions;
+pub mod reading;
+pub mod reign;
+pub mod seat;
+mod seat_actor;
+
+mod directory;
+mod message;
+mod metrics;
+pub mod restart;
+mod tree;
+
+pub use door::Door;
+pub use metrics::Metrics;
+pub use seat::Seat;
+pub use shard_host::{HostConfig, HostError, ShardHost, Tuning, count_violations};
+pub use statehouse_log::{Profile, Reserve};

@@ -1,0 +1,143 @@
+//! Every mailbox type of this house, on one page.
+//!
+//! All of them are local: they carry permits and reply ports, which cannot leave the process. What crosses nodes is an
+//! envelope, and it enters through the same door as any other.
+//!
+//! Absent on purpose: behaviour.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection};
+use tokio::sync::oneshot;
+
+use crate::admission::Permit;
+
+/// How the work on a delivery ended.
+#[derive(Debug)]
+pub enum Reply {
+    /// A receipt, new or stored; also a stored refusal.
+    Receipt(Box<Receipt>),
+    /// A no that is not written down.
+    Rejected(Box<Rejection>),
+    /// What was due is done.
+    Fired,
+    /// What was due is no longer open, or not due yet; nothing was proposed.
+    Stale,
+}
+
+/// A command that somebody waits for. Both sides hold it: if the actor ends before it answers, the sender sends it again
+/// and knows whether it may have been proposed.
+#[derive(Debug)]
+pub struct Ask {
+    /// The command.
+    pub envelope: CommandEnvelope,
+    /// The name of its receipt.
+    pub hash: KeyHash,
+    may_be_proposed: AtomicBool,
+}
+
+impl Ask {
+    /// Takes a command.
+    #[must_use]
+    pub fn new(envelope: CommandEnvelope) -> Self {
+        let hash = envelope.key_hash();
+        Self { envelope, hash, may_be_proposed: AtomicBool::new(false) }
+    }
+
+    /// Says that the log gets to see it now: from here on only the log's answer is certain. Returns what was said before.
+    pub fn mark_proposed(&self) -> bool {
+        self.may_be_proposed.swap(true, Ordering::AcqRel)
+    }
+
+    /// Takes that back after a certain "nothing was written"; `before` is what [`Self::mark_proposed`] returned.
+    pub fn not_proposed(&self, before: bool) {
+        self.may_be_proposed.store(before, Ordering::Release);
+    }
+
+    /// Returns whether an attempt of it may have been proposed without a definite answer.
+    #[must_use]
+    pub fn may_be_proposed(&self) -> bool {
+        self.may_be_proposed.load(Ordering::Acquire)
+    }
+}
+
+/// A command on its way to an instance, with the right to be there.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The command.
+    pub ask: Arc<Ask>,
+    /// The right to be in the mailbox.
+    pub permit: Permit,
+    /// Where the answer goes. The caller may have gone; the log has not.
+    pub reply: oneshot::Sender<Reply>,
+}
+
+/// What an instance actor hears.
+#[derive(Debug)]
+pub enum InstanceMessage {
+    /// A command, or work that is due.
+    Deliver(Box<Delivery>),
+}
+
+/// What a shard's gateway hears.
+#[derive(Debug)]
+pub enum GatewayMessage {
+    /// A delivery to an instance that has no live actor here.
+    Wake {
+        /// The instance.
+        key: InstanceKey,
+        /// The delivery.
+        delivery: Box<Delivery>,
+    },
+    /// Time to look for instances without work.
+    Tidy,
+}
+
+/// What the registry of shard 0 hears.
+#[derive(Debug)]
+pub enum RegistryMessage {
+    /// A command about tenants, keys, quotas or definitions.
+    Deliver(Box<Delivery>),
+}
+
+/// What the timer actor hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TimerMessage {
+    /// Something may be due.
+    Look,
+}
+
+/// What the sweep actor hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SweepMessage {
+    /// Time to look for rows whose time of keeping is over.
+    Look,
+}
+
+/// What the actor that follows a shard's leadership hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum SeatMessage {
+    /// The log has another belief about who leads.
+    LeadershipChanged,
+}
+
+/// What a supervisor hears, besides deaths.
+#[derive(Debug)]
+pub(crate) enum SupervisorMessage {
+    /// The pause before a restart is over.
+    Resume {
+        /// The children to start, in order.
+        children: Vec<usize>,
+    },
+}
+
+impl ractor::Message for InstanceMessage {}
+impl ractor::Message for GatewayMessage {}
+impl ractor::Message for RegistryMessage {}
+impl ractor::Message for TimerMessage {}
+impl ractor::Message for SweepMessage {}
+impl ractor::Message for SeatMessage {}
+impl ractor::Message for SupervisorMessage {}

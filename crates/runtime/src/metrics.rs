@@ -1,0 +1,69 @@
+//! The numbers of this house, counted in plain atomics and read whenever somebody collects.
+//!
+//! Absent on purpose: labels. What would be one (tenant, instance, key) is never a label.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, AtomicU64, Ordering},
+};
+
+use statehouse_telemetry::Meters;
+
+/// The numbers of one node.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Instance actors awake now.
+    pub live: AtomicI64,
+    /// Instances set aside now.
+    pub quarantined: AtomicI64,
+    /// Instance actors that failed.
+    pub failures: AtomicU64,
+    /// Instances sent to sleep.
+    pub passivated: AtomicU64,
+    /// Instances woken.
+    pub woken: AtomicU64,
+    /// Timers and other due work fired.
+    pub fired: AtomicU64,
+    /// Entries that met a fence.
+    pub fenced: AtomicU64,
+    /// Commands answered by a stored receipt.
+    pub replayed: AtomicU64,
+    /// Broken laws.
+    pub violations: AtomicU64,
+}
+
+impl Metrics {
+    /// Shows the numbers as instruments.
+    pub fn register(self: &Arc<Self>, meters: &Meters) {
+        let level = |name, unit, help, of: fn(&Self) -> &AtomicI64| {
+            let own = Arc::clone(self);
+            meters.watch(name, unit, help, move || of(&own).load(Ordering::Relaxed) as f64);
+        };
+        let count = |name, unit, help, of: fn(&Self) -> &AtomicU64| {
+            let own = Arc::clone(self);
+            meters.watch(name, unit, help, move || of(&own).load(Ordering::Relaxed) as f64);
+        };
+        level("statehouse_instances_live", "{instance}", "Instance actors awake now", |m| &m.live);
+        level("statehouse_instances_quarantined", "{instance}", "Instances set aside now", |m| {
+            &m.quarantined
+        });
+        count("statehouse_instance_failures", "{failure}", "Instance actors that failed", |m| {
+            &m.failures
+        });
+        count("statehouse_instances_passivated", "{instance}", "Instances sent to sleep", |m| {
+            &m.passivated
+        });
+        count("statehouse_instances_woken", "{instance}", "Instances woken", |m| &m.woken);
+        count("statehouse_due_fired", "{row}", "Timers and other due work fired", |m| &m.fired);
+        count("statehouse_entries_fenced", "{entry}", "Entries that met a fence", |m| &m.fenced);
+        count("statehouse_replays", "{command}", "Commands answered by a stored receipt", |m| {
+            &m.replayed
+        });
+        count("statehouse_invariant_violations", "{violation}", "Broken laws", |m| &m.violations);
+    }
+}
+
+/// Counts one.
+pub(crate) fn one(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

@@ -1,0 +1,395 @@
+//! Questions to one shard, answered from its applied rows.
+//!
+//! Each answer is made of one read transaction that began after the wanted freshness was reached: for a linearizable read
+//! after the ReadIndex was applied here. Waiting ends at the caller's deadline.
+//!
+//! Reads run where they are asked: a row takes some tens of microseconds. What walks over many rows runs beside.
+//!
+//! Absent on purpose: questions to many shards; `cluster`'s router puts those together.
+
+mod registry;
+mod stream;
+
+use std::{sync::Arc, time::Duration};
+
+use statehouse_chart::{Chart, Snapshot, TaskOrder};
+use statehouse_contract::{
+    CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText,
+    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp, codec,
+    command::Command,
+    limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, WAIT_MS_MAX},
+    view::{
+        DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, ShardView, TransitionView,
+    },
+};
+use statehouse_log::Leadership;
+use statehouse_store::{Body, InstanceRow, ListFilter, StoreError, TaskRow, View, entry::Status};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{
+    answer::{self, TaskShown},
+    cache::RowName,
+    decide::{Case, Decision, decide},
+    dump,
+    reading::{RowsError, chart_in, resolve, standing, unreadable},
+    reject,
+    seat::Seat,
+};
+
+pub use stream::{Gone, Position, StreamPage};
+
+impl Seat {
+    /// Answers how an instance stands.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn instance(
+        &self,
+        key: &InstanceKey,
+        consistency: Consistency,
+        min_version: Option<u64>,
+        remaining_ms: u64,
+    ) -> Result<InstanceView, Rejection> {
+        let deadline = deadline(remaining_ms);
+        self.begin_read(consistency, deadline).await?;
+        let mut applied = self.log().applied();
+        loop {
+            applied.mark_unchanged();
+            let view = self.log().view();
+            let (row, meta) = view.instance_at(key).map_err(|error| read_failed(&error))?;
+            let row = row.ok_or_else(|| unknown_instance(key))?;
+            if min_version.is_none_or(|min| row.version.version >= min) {
+                let mut found = self.shown(&view, &row)?;
+                found.position = meta.applied.unwrap_or(0);
+                return Ok(found);
+            }
+            if timeout_at(deadline, applied.changed()).await.is_err() {
+                let detail = format!("this copy is at version {}", row.version.version);
+                return Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(100));
+            }
+        }
+    }
+
+    /// Waits until a read of this freshness may begin.
+    pub(crate) async fn begin_read(
+        &self,
+        consistency: Consistency,
+        deadline: Instant,
+    ) -> Result<u64, Rejection> {
+        match timeout_at(deadline, self.log().begin_read(consistency)).await {
+            Ok(Ok(position)) => Ok(position),
+            Ok(Err(why)) => Err(reject::from_read(&why)),
+            Err(_) => {
+                let detail = "no majority has confirmed the leader in time";
+                Err(Rejection::gateway(RejectionCode::NoQuorum, detail).after_ms(500))
+            }
+        }
+    }
+
+    /// Makes the view of a row, or finds it under exactly this row's name.
+    fn shown(&self, view: &View, row: &InstanceRow) -> Result<InstanceView, Rejection> {
+        let name = RowName {
+            shard: self.shard(),
+            generation: view.generation(),
+            version: row.version,
+            digest: row.digest,
+        };
+        let made = self.ground().caches.view(name, || {
+            let (chart, snapshot) = self.opened(view, row)?;
+            let tasks = tasks_shown(view, row, &snapshot)?;
+            Ok(answer::instance(row, &chart, &snapshot, &tasks))
+        });
+        made.map(|found| (*found).clone()).map_err(|why: RowsError| unreadable(&why))
+    }
+
+    fn opened(&self, view: &View, row: &InstanceRow) -> Result<(Arc<Chart>, Snapshot), RowsError> {
+        let chart = chart_in(self, view, &row.key.tenant, &row.definition)?;
+        let snapshot = Snapshot::decode(&row.snapshot)
+            .map_err(|error| RowsError::Unreadable(format!("snapshot of {}: {error}", row.key)))?;
+        Ok((chart, snapshot))
+    }
+
+    /// Answers a page of an instance's transitions.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn history(
+        &self,
+        key: &InstanceKey,
+        after: u64,
+        limit: u32,
+    ) -> Result<Page<TransitionView>, Rejection> {
+        self.begin_read(Consistency::Linearizable, deadline(0)).await?;
+        let limit = limit.clamp(1, PAGE_MAX);
+        let found = self.log().view().history(key, after, limit);
+        let page = found.map_err(|error| read_failed(&error))?;
+        let page = page.ok_or_else(|| unknown_instance(key))?;
+        let shown = page.rows.iter().filter_map(|placed| {
+            answer::transition(placed, Position::one(self.shard(), placed.record.position))
+        });
+        let items: Vec<TransitionView> = shown.collect();
+        let end_cursor = items.last().map(|last| last.version.to_string());
+        let has_more = page.has_more;
+        Ok(Page { items, page: PageEnd { end_cursor, has_more, missing_shards: Vec::new() } })
+    }
+
+    /// Answers why an instance rests where it rests.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn explain(&self, key: &InstanceKey) -> Result<Json, Rejection> {
+        self.begin_read(Consistency::Linearizable, deadline(0)).await?;
+        let view = self.log().view();
+        let row = view.instance(key).map_err(|error| read_failed(&error))?;
+        let row = row.ok_or_else(|| unknown_instance(key))?;
+        let made = self.opened(&view, &row).and_then(|(chart, snapshot)| {
+            let tasks = tasks_shown(&view, &row, &snapshot)?;
+            let at = self.ground().clock.now().max(row.updated_at);
+            Ok(answer::explain(&row, &chart, &snapshot, &tasks, at))
+        });
+        made.map_err(|why| unreadable(&why))
+    }
+
+    /// Answers what a command would do; nothing is written.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn dry_run(&self, envelope: &CommandEnvelope) -> Result<Receipt, Rejection> {
+        let Target::Instance(key) = &envelope.target else {
+            let detail = "only a command to an instance can be tried";
+            return Err(Rejection::gateway(RejectionCode::InvalidRequest, detail));
+        };
+        let position =
+            self.begin_read(Consistency::Linearizable, deadline(envelope.remaining_ms)).await?;
+        let view = self.log().view();
+        let row = view.instance(key).map_err(|error| read_failed(&error))?;
+        let standing = row.map(standing).transpose().map_err(|why| unreadable(&why))?;
+        let mut envelope = envelope.clone();
+        let chart = match (&standing, &envelope.command) {
+            (Some(standing), _) => {
+                let chart = chart_in(self, &view, &key.tenant, &standing.pin);
+                Some(chart.map_err(|why| unreadable(&why))?)
+            }
+            (None, Command::Start { definition, input }) => {
+                let definition = resolve(self, &key.tenant, definition).await?;
+                let chart = self.registry_chart(&key.tenant, &definition)?;
+                envelope.command = Command::Start { definition, input: input.clone() };
+                chart
+            }
+            (None, _) => None,
+        };
+        let last = standing.as_ref().map_or(Timestamp(0), |s| s.snapshot.updated_at);
+        let case = Case {
+            key,
+            standing: standing.as_ref(),
+            chart: chart.as_deref(),
+            bucket_epoch: 0,
+            at: last.max(self.ground().clock.now()),
+            term: 0,
+            node: self.ground().node,
+        };
+        match decide(case, &envelope) {
+            Decision::Reject(no) => Err(*no),
+            Decision::Nothing => {
+                Err(reject::by_instance(RejectionCode::NotHandled, "nothing would change"))
+            }
+            Decision::Propose(draft) => {
+                let receipt = match draft.entry.body {
+                    Body::Transitioned(moved) => moved.receipt,
+                    Body::Refused(refused) => Some(refused.receipt),
+                    _ => None,
+                };
+                let stored = receipt.ok_or_else(|| {
+                    Rejection::gateway(RejectionCode::Internal, "the decision has no answer")
+                })?;
+                Ok(stored.at(position))
+            }
+        }
+    }
+
+    /// Answers what is stored under a client's key; waits for the final answer while it is postponed.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn stored_receipt(
+        &self,
+        key: &InstanceKey,
+        idempotency: &KeyText,
+        wait_ms: u64,
+    ) -> Result<Receipt, Rejection> {
+        let until = Instant::now() + Duration::from_millis(wait_ms.min(WAIT_MS_MAX));
+        self.begin_read(Consistency::Linearizable, deadline(0)).await?;
+        let target = Target::Instance(key.clone());
+        let names = [Key::Client(idempotency.clone()), Key::Operator(idempotency.clone())]
+            .map(|name| KeyHash::of(&target, &name));
+        let mut applied = self.log().applied();
+        loop {
+            applied.mark_unchanged();
+            let view = self.log().view();
+            let mut found = None;
+            for name in names {
+                let stored = view.receipt(&target, name).map_err(|error| read_failed(&error))?;
+                found = found.or(stored);
+            }
+            let Some(receipt) = found else {
+                let detail =
+                    format!("no answer of instance {} is stored under this key", key.instance);
+                return Err(Rejection::gateway(RejectionCode::UnknownInstance, detail));
+            };
+            let is_final = receipt.kind != ReceiptKind::Postponed;
+            if is_final || timeout_at(until, applied.changed()).await.is_err() {
+                return Ok(receipt);
+            }
+        }
+    }
+
+    /// Answers a page of this shard's instances with births above `after`, and where the next page begins.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn list(
+        &self,
+        filter: &InstanceFilter,
+        after: Option<u64>,
+        limit: u32,
+    ) -> Result<(Vec<ListRow>, Option<u64>), Rejection> {
+        let status = filter.status.as_deref().map(|word| {
+            Status::parse(word).ok_or_else(|| {
+                let detail = format!("{word:?} is no status");
+                Rejection::gateway(RejectionCode::InvalidRequest, detail)
+            })
+        });
+        let wanted = ListFilter {
+            tenant: filter.tenant.clone(),
+            state: filter.state.clone(),
+            definition: filter.definition.clone(),
+            status: status.transpose()?,
+            tag: filter.tag.clone(),
+            with_finished: filter.all,
+        };
+        self.begin_read(Consistency::Linearizable, deadline(0)).await?;
+        let view = self.log().view();
+        let listed = beside(move || view.list(&wanted, after, limit)).await?;
+        Ok((listed.rows.iter().map(answer::list_row).collect(), listed.next))
+    }
+
+    /// Answers the entries of this shard above a position as lines of the history format; the last page ends with where
+    /// this copy stands and what is open.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets.
+    pub async fn dump(&self, after: u64, limit: u32) -> Result<DumpPage, Rejection> {
+        self.begin_read(Consistency::Stale, deadline(0)).await?;
+        let (view, node, shard) = (self.log().view(), self.ground().node, self.shard());
+        let limit = u64::from(limit.clamp(1, 10 * PAGE_MAX));
+        beside(move || {
+            let meta = view.meta()?;
+            let last = meta.applied.unwrap_or(0);
+            let upto = after.saturating_add(limit).min(last);
+            let mut lines = Vec::new();
+            for position in after + 1..=upto {
+                let placed = view.record(position)?;
+                lines.extend(placed.and_then(|placed| dump::entry(&placed, shard, node)));
+            }
+            if upto < last {
+                return Ok(DumpPage { lines, next: Some(upto) });
+            }
+            lines.push(dump::end(&meta, node));
+            let mut cursor = None;
+            loop {
+                let page = view.due(Timestamp(i64::MAX), cursor.as_ref(), 1_000, usize::MAX)?;
+                lines.extend(page.items.iter().filter_map(dump::open));
+                cursor = page.next;
+                if cursor.is_none() {
+                    return Ok(DumpPage { lines, next: None });
+                }
+            }
+        })
+        .await
+    }
+
+    /// Returns how the shard stands, as this node sees it.
+    #[must_use]
+    pub fn shard_view(&self) -> ShardView {
+        let numbers = self.log().numbers();
+        let trouble = self.trouble();
+        let own = self.log().node();
+        let (role, leader) = match *self.log().leadership().borrow() {
+            Leadership::Leading { .. } if trouble.is_some() => ("opening", Some(own)),
+            Leadership::Leading { .. } => ("leader", Some(own)),
+            Leadership::Following { leader } => ("follower", leader),
+            Leadership::Stopped => ("stopped", None),
+        };
+        let trouble = trouble
+            .or_else(|| numbers.is_stalled.then(|| "the log does not move".to_owned()))
+            .or_else(|| self.log().is_storage_full().then(|| "the disk is full".to_owned()));
+        ShardView {
+            shard: self.shard().0,
+            role: role.to_owned(),
+            leader: leader.map(|node| node.to_string()),
+            term: numbers.term,
+            committed: numbers.committed.unwrap_or(0),
+            applied: numbers.applied.unwrap_or(0),
+            snapshot: numbers.snapshot.unwrap_or(0),
+            live: self.live(),
+            trouble,
+        }
+    }
+
+    /// Returns whether an actor is awake for an instance on this node.
+    #[must_use]
+    pub fn is_awake(&self, key: &InstanceKey) -> bool {
+        self.directory().find_instance(key).is_some()
+    }
+}
+
+/// Runs a question that walks over many rows where it holds up nobody.
+async fn beside<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, Rejection> {
+    match tokio::task::spawn_blocking(question).await {
+        Ok(Ok(answered)) => Ok(answered),
+        Ok(Err(error)) => Err(read_failed(&error)),
+        Err(panic) => {
+            tracing::error!(%panic, "a question panicked");
+            Err(Rejection::gateway(RejectionCode::Internal, "the question could not be answered"))
+        }
+    }
+}
+
+/// Returns an instance's open tasks as its task rows tell them.
+fn tasks_shown(
+    view: &View,
+    row: &InstanceRow,
+    snapshot: &Snapshot,
+) -> Result<Vec<TaskShown>, RowsError> {
+    if snapshot.works.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = view.tasks_of(row.version.born)?;
+    rows.into_iter().map(task_shown).collect()
+}
+
+fn task_shown(row: TaskRow) -> Result<TaskShown, RowsError> {
+    let order: TaskOrder = codec::decode(&row.order)
+        .map_err(|error| RowsError::Unreadable(format!("order of a task: {error}")))?;
+    Ok(TaskShown { order, attempt: row.attempts + 1 })
+}
+
+fn deadline(remaining_ms: u64) -> Instant {
+    let ms = if remaining_ms == 0 { DEADLINE_MS_DEFAULT } else { remaining_ms };
+    Instant::now() + Duration::from_millis(ms.min(DEADLINE_MS_MAX))
+}
+
+fn unknown_instance(key: &InstanceKey) -> Rejection {
+    let detail = format!("there is no instance {}", key.instance);
+    Rejection::gateway(RejectionCode::UnknownInstance, detail)
+}
+
+pub(crate) fn read_failed(error: &StoreError) -> Rejection {
+    let why = match error {
+        StoreError::Replaced { .. } => RowsError::Replaced,
+        other => RowsError::Unreadable(other.to_string()),
+    };
+    unreadable(&why)
+}

@@ -1,0 +1,213 @@
+//! What the parts of one shard share: its log, its admission, its clock.
+//!
+//! A `Seat` lives as long as the node holds the shard, whoever leads; what belongs to one term of leadership is `reign.rs`.
+//!
+//! Absent on purpose: leadership itself. The log says who leads, and `seat_actor.rs` follows.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use statehouse_contract::{Clock, NodeId, Rejection, RejectionCode, ShardId, TenantId, Timestamp};
+use statehouse_log::ShardLog;
+use tracing::debug;
+
+use crate::{
+    admission::Admission,
+    cache::{Caches, DefinitionKey},
+    directory::Directory,
+    metrics::Metrics,
+    quota::{Counted, Quotas},
+    reign::Reign,
+    shard_host::Tuning,
+    timer_actor::TimerHint,
+};
+
+/// What every shard of a node shares.
+#[derive(Clone)]
+pub struct Ground {
+    /// The node.
+    pub node: NodeId,
+    /// The clock that decides.
+    pub clock: Arc<dyn Clock>,
+    /// Process groups.
+    pub directory: Directory,
+    /// Caches.
+    pub caches: Arc<Caches>,
+    /// Tenants' rates.
+    pub quotas: Arc<Quotas>,
+    /// Numbers.
+    pub metrics: Arc<Metrics>,
+    /// Instance actors awake on this node.
+    pub live: Arc<AtomicUsize>,
+    /// What may be set.
+    pub tuning: Tuning,
+    /// When the node began, for everything that is measured in its own time.
+    pub began: Instant,
+}
+
+/// A shard that this node holds.
+pub struct Seat {
+    ground: Ground,
+    log: ShardLog,
+    /// The log of shard 0, where definitions and tenants are.
+    registry: ShardLog,
+    admission: Arc<Admission>,
+    hint: TimerHint,
+    /// The highest time of which this node knows that it is applied.
+    time: AtomicI64,
+    live: AtomicUsize,
+    /// Definitions whose document is in this shard's rows: nothing ever takes one out again.
+    held: Mutex<HashSet<DefinitionKey>>,
+    closed: Mutex<Option<String>>,
+}
+
+/// Most names of definitions that are remembered to be held.
+const HELD_MAX: usize = 10_000;
+
+impl std::fmt::Debug for Seat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seat").field("shard", &self.log.shard()).finish_non_exhaustive()
+    }
+}
+
+impl Seat {
+    /// Returns the seat of a shard that nobody leads yet.
+    #[must_use]
+    pub fn new(
+        ground: Ground,
+        log: ShardLog,
+        registry: ShardLog,
+        admission: Arc<Admission>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ground,
+            log,
+            registry,
+            admission,
+            hint: TimerHint::new(),
+            time: AtomicI64::new(i64::MIN),
+            live: AtomicUsize::new(0),
+            held: Mutex::default(),
+            closed: Mutex::new(Some("the shard is opening".to_owned())),
+        })
+    }
+
+    /// Returns the shard.
+    #[must_use]
+    pub fn shard(&self) -> ShardId {
+        self.log.shard()
+    }
+
+    /// Returns the shard's log.
+    #[must_use]
+    pub fn log(&self) -> &ShardLog {
+        &self.log
+    }
+
+    /// Returns the log of shard 0.
+    #[must_use]
+    pub fn registry(&self) -> &ShardLog {
+        &self.registry
+    }
+
+    /// Returns the shard's admission.
+    #[must_use]
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Returns the process groups.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.ground.directory
+    }
+
+    /// Returns what every shard shares.
+    #[must_use]
+    pub fn ground(&self) -> &Ground {
+        &self.ground
+    }
+
+    /// Counts a command against its tenant's quota.
+    ///
+    /// # Errors
+    /// `quota_exceeded` with the delay after which there is room again.
+    pub fn charge(&self, tenant: &TenantId) -> Result<(), Rejection> {
+        self.ground.quotas.take(tenant, Counted::Command)
+    }
+
+    /// Returns whether a definition's document is known to be in this shard's rows.
+    pub(crate) fn holds(&self, name: &DefinitionKey) -> bool {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Takes note that a definition's document is in this shard's rows.
+    pub(crate) fn now_holds(&self, name: DefinitionKey) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.len() >= HELD_MAX {
+            held.clear();
+        }
+        held.insert(name);
+    }
+
+    /// Says that the shard serves now.
+    pub(crate) fn open_for(&self, reign: &Reign) {
+        debug!(shard = %self.shard(), term = reign.term, "the shard serves");
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Returns the hint to the timer actor.
+    #[must_use]
+    pub fn timer_hint(&self) -> &TimerHint {
+        &self.hint
+    }
+
+    /// Says why the shard does not serve.
+    pub(crate) fn close(&self, why: &str) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
+    }
+
+    /// Returns why the shard does not serve; nothing if it does.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns how many instance actors of this shard are awake.
+    #[must_use]
+    pub fn live(&self) -> u64 {
+        self.live.load(Ordering::Relaxed) as u64
+    }
+
+    /// Returns the refusal of a shard that does not serve here: certainly not done.
+    #[must_use]
+    pub fn why_closed(&self) -> Rejection {
+        let why = self.trouble().unwrap_or_else(|| "the shard has no leader here".to_owned());
+        let detail = format!("shard {}: {why}", self.shard());
+        Rejection::gateway(RejectionCode::NoLeader, detail).after_ms(100)
+    }
+
+    pub(crate) fn count_live(&self, count: usize) {
+        self.live.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn forget_live(&self, count: usize) {
+        self.live.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Returns the highest time of which this node knows that it is applied.
+    pub(crate) fn applied_time(&self) -> Timestamp {
+        Timestamp(self.time.load(Ordering::Acquire))
+    }
+
+    /// Takes note of a time that is applied.
+    pub(crate) fn learn_time(&self, at: Timestamp) {
+        self.time.fetch_max(at.0, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,304 @@
+//! The shards of a node: a replica for each shard that it holds, a subtree of actors for each that it leads.
+//!
+//! Starting opens the log, then every shard, then the tree that follows their leaderships. Stopping goes backwards: refuse
+//! new work, let what was admitted end, stop the actors, close the files.
+//!
+//! Absent on purpose: which node holds which shard, and the way to another node.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use ractor::{Actor, ActorRef};
+use statehouse_contract::{
+    Clock, NodeId, ShardId, invariant,
+    limits::{LIVE_INSTANCES_MAX, PASSIVATE_MS},
+    view::ShardView,
+};
+use statehouse_log::{
+    LogError, LogOptions, NoPeers, NodeLog, Origin, Peer, Profile, Reserve, ShardLog,
+};
+use statehouse_store::{NodeDir, Release, StoreError};
+use tokio::{task::JoinHandle, time::timeout};
+use tracing::warn;
+
+use crate::{
+    admission::{Admission, Capacity},
+    cache::Caches,
+    directory::Directory,
+    door::Door,
+    message::SupervisorMessage,
+    metrics::Metrics,
+    quota::Quotas,
+    restart::Lifetime,
+    seat::{Ground, Seat},
+    seat_actor::SeatActor,
+    tree::{Child, Level, NODE, Supervisor, stop_or_kill},
+};
+
+/// What may be set to measure or to test; the values of a normal node come from [`Tuning::standard`].
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Time after which an instance without work is passivated.
+    pub passivate_ms: u64,
+    /// Instance actors kept awake by this node.
+    pub live_instances_max: usize,
+}
+
+impl Tuning {
+    /// Returns the values of `limits`.
+    #[must_use]
+    pub const fn standard() -> Self {
+        Self { passivate_ms: PASSIVATE_MS, live_instances_max: LIVE_INSTANCES_MAX }
+    }
+}
+
+/// How to start the shards of a node.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// The node's own directory.
+    pub data: PathBuf,
+    /// Who it is.
+    pub node: NodeId,
+    /// How many shards it holds.
+    pub shards: u32,
+    /// How far apart the replicas are.
+    pub profile: Profile,
+    /// How much disk space is kept back.
+    pub reserve: Reserve,
+    /// The clock that decides.
+    pub clock: Arc<dyn Clock>,
+    /// What may be set.
+    pub tuning: Tuning,
+}
+
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostConfig")
+            .field("data", &self.data)
+            .field("node", &self.node)
+            .field("shards", &self.shards)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the shards of a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Another process works in the directory.
+    #[error("the data directory {} is in use by another process", .path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory cannot be worked in.
+    #[error("the data directory cannot be opened")]
+    Directory(#[source] StoreError),
+    /// The log or the rows of a shard cannot be trusted or opened.
+    #[error("the log cannot be opened")]
+    Log(#[source] LogError),
+    /// The actors did not start.
+    #[error("the supervision tree did not start: {0}")]
+    Tree(String),
+}
+
+/// The shards of a node.
+pub struct ShardHost {
+    log: NodeLog,
+    seats: Vec<Arc<Seat>>,
+    ground: Ground,
+    root: ActorRef<SupervisorMessage>,
+    root_ended: JoinHandle<()>,
+    release: Release,
+}
+
+impl fmt::Debug for ShardHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShardHost").field("shards", &self.seats.len()).finish_non_exhaustive()
+    }
+}
+
+impl ShardHost {
+    /// Opens the log and every shard, founding those that are new, and starts to follow their leaderships.
+    ///
+    /// # Errors
+    /// Nothing keeps running then.
+    pub async fn start(config: HostConfig) -> Result<Self, HostError> {
+        let path = config.data.clone();
+        let opened = tokio::task::spawn_blocking(move || NodeDir::lock(&path)).await;
+        let (data, release) = match opened.map_err(|panic| HostError::Tree(panic.to_string()))? {
+            Ok(locked) => locked,
+            Err(StoreError::Locked { path }) => return Err(HostError::Locked { path }),
+            Err(error) => return Err(HostError::Directory(error)),
+        };
+        let mut options = LogOptions::service(data, config.node, config.profile);
+        options.reserve_bytes = config.reserve;
+        let log = NodeLog::open(options, Arc::new(NoPeers)).await.map_err(HostError::Log)?;
+        match Self::open_all(&config, &log).await {
+            Ok((seats, ground)) => {
+                let (root, root_ended) = start_tree(&seats).await?;
+                Ok(Self { log, seats, ground, root, root_ended, release })
+            }
+            Err(error) => {
+                log.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn open_all(
+        config: &HostConfig,
+        log: &NodeLog,
+    ) -> Result<(Vec<Arc<Seat>>, Ground), HostError> {
+        let metrics = Arc::new(Metrics::default());
+        let ground = Ground {
+            node: config.node,
+            clock: Arc::clone(&config.clock),
+            directory: Directory::of_node(&config.data.to_string_lossy()),
+            caches: Arc::new(Caches::new()),
+            quotas: Arc::new(Quotas::new()),
+            metrics,
+            live: Arc::new(AtomicUsize::new(0)),
+            tuning: config.tuning,
+            began: Instant::now(),
+        };
+        let voters = BTreeMap::from([(config.node, Peer::default())]);
+        let mut logs: Vec<ShardLog> = Vec::new();
+        for shard in (0..config.shards).map(ShardId) {
+            let origin = Origin::Found(voters.clone());
+            logs.push(log.open_shard(shard, origin).await.map_err(HostError::Log)?);
+        }
+        let Some(registry) = logs.first().cloned() else {
+            return Err(HostError::Tree("a node holds at least one shard".to_owned()));
+        };
+        let seats = logs.into_iter().map(|own| {
+            let admission = Admission::new(Capacity::standard());
+            Seat::new(ground.clone(), own, registry.clone(), admission)
+        });
+        Ok((seats.collect(), ground))
+    }
+
+    /// Returns a shard that this node holds.
+    #[must_use]
+    pub fn seat(&self, shard: ShardId) -> Option<&Arc<Seat>> {
+        self.seats.get(usize::try_from(shard.0).ok()?)
+    }
+
+    /// Returns every shard that this node holds, in order.
+    #[must_use]
+    pub fn seats(&self) -> &[Arc<Seat>] {
+        &self.seats
+    }
+
+    /// Returns the door of a shard.
+    #[must_use]
+    pub fn door(&self, shard: ShardId) -> Option<Door> {
+        self.seat(shard).map(|seat| Door::new(Arc::clone(seat)))
+    }
+
+    /// Returns the numbers of this node.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.ground.metrics
+    }
+
+    /// Waits for what must end the process, perhaps for ever; returns it in words.
+    pub async fn failed(&self) -> String {
+        tokio::select! {
+            why = self.log.failed() => why.to_string(),
+            why = self.tree_gone() => why,
+        }
+    }
+
+    async fn tree_gone(&self) -> String {
+        // The root has no supervisor: its end is everybody's.
+        let _ = self.root.get_cell().wait(None).await;
+        "the supervision tree has given up".to_owned()
+    }
+
+    /// Returns every shard as this node sees it.
+    #[must_use]
+    pub fn shards(&self) -> Vec<ShardView> {
+        self.seats.iter().map(|seat| seat.shard_view()).collect()
+    }
+
+    /// Refuses new work from now on.
+    pub fn begin_drain(&self) {
+        self.seats.iter().for_each(|seat| seat.admission().begin_drain());
+    }
+
+    /// Waits until what was admitted has ended, at most so long.
+    pub async fn settle(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        for seat in &self.seats {
+            let left = end.saturating_duration_since(Instant::now());
+            if timeout(left, seat.admission().empty()).await.is_err() {
+                warn!(shard = %seat.shard(), "work was still under way when the node stopped");
+            }
+        }
+    }
+
+    /// Stops the actors, closes the files and gives the directory back; waits at most so long for the log, and once
+    /// more so long for the readers that still look at a file.
+    pub async fn stop(self, limit: Duration) {
+        let Self { log, seats, ground, root, root_ended, release } = self;
+        stop_or_kill(&root.get_cell()).await;
+        root_ended.abort();
+        if timeout(limit, log.stop()).await.is_err() {
+            warn!("the log did not close in time");
+        }
+        drop((log, seats, ground));
+        let released = tokio::task::spawn_blocking(move || release.wait(limit)).await;
+        if !matches!(released, Ok(true)) {
+            warn!("the data directory is still in use by a part of this process");
+        }
+    }
+
+    /// Refuses new work, lets what was admitted end, stops the actors and closes the files.
+    pub async fn drain(self, limit: Duration) {
+        self.begin_drain();
+        self.settle(limit).await;
+        self.stop(limit).await;
+    }
+}
+
+async fn start_tree(
+    seats: &[Arc<Seat>],
+) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), HostError> {
+    let children = seats.iter().map(|seat| {
+        let seat = Arc::clone(seat);
+        Child {
+            name: "seat",
+            lifetime: Lifetime::Permanent,
+            start: Box::new(move |parent| {
+                let seat = Arc::clone(&seat);
+                Box::pin(async move {
+                    let (actor, _) = Actor::spawn_linked(None, SeatActor, seat, parent).await?;
+                    Ok(actor.get_cell())
+                })
+            }),
+        }
+    });
+    let level = Level { name: "node".to_owned(), policy: NODE, children: children.collect() };
+    let started = Actor::spawn(None, Supervisor, level).await;
+    started.map_err(|error| HostError::Tree(error.to_string()))
+}
+
+/// Counts broken laws of this process in a node's numbers; the first node of a process wins.
+pub fn count_violations(metrics: &Arc<Metrics>) {
+    static COUNTED: std::sync::OnceLock<Arc<Metrics>> = std::sync::OnceLock::new();
+    if COUNTED.set(Arc::clone(metrics)).is_ok() {
+        invariant::on_violation(|_| {
+            if let Some(metrics) = COUNTED.get() {
+                crate::metrics::one(&metrics.violations);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;
