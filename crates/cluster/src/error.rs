@@ -1,0 +1,53 @@
+//! Why a node does not start or run.
+//!
+//! Each variant names the file or the rule and what an operator can do about it. Absent on purpose: anything that a client
+//! meets; that is a `Rejection`.
+
+use std::path::PathBuf;
+
+/// Why a node does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Another process holds the data directory.
+    #[error(
+        "the data directory {path} is in use by another process; stop it first, or choose another directory"
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory is empty and nobody asked to bootstrap it.
+    #[error(
+        "the data directory {path} holds no identity; `statehouse cluster init` makes a new cluster, once"
+    )]
+    NotInitialised {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory belongs to another node, or was made with other settings.
+    #[error("the data directory {path} {problem}")]
+    Mismatch {
+        /// The directory.
+        path: PathBuf,
+        /// What differs: expected and found.
+        problem: String,
+    },
+    /// The disk said no.
+    #[error("{what} {path}")]
+    Disk {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A part of the node could not start.
+    #[error("{what}")]
+    Part {
+        /// Which part, and what it could not do.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,100 @@
+//! A page of a tenant's instances over all shards.
+//!
+//! The page walks from shard to shard; within a shard it is ordered by birth. The cursor names the shard and the birth
+//! after which to go on. There is no order over all shards, and none is promised.
+//!
+//! Absent on purpose: sorting and counting; both would have to read everything.
+
+use std::sync::Arc;
+
+use statehouse_contract::{
+    InstanceFilter, Rejection, RejectionCode,
+    limits::{PAGE_DEFAULT, PAGE_MAX},
+    view::{InstanceRow, Page, PageEnd},
+};
+use statehouse_runtime::Seat;
+
+/// Most looks at rows for one page: a page may come out short, with a cursor to go on.
+const LOOKS_MAX: usize = 64;
+
+/// Where a page begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cursor {
+    shard: usize,
+    after: Option<u64>,
+}
+
+/// Returns a page.
+///
+/// # Errors
+/// The rejection that the caller gets.
+pub(crate) async fn page(
+    seats: &[Arc<Seat>],
+    filter: &InstanceFilter,
+) -> Result<Page<InstanceRow>, Rejection> {
+    let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(PAGE_MAX) };
+    let mut cursor = match filter.cursor.as_deref() {
+        Some(text) => parse(text, seats.len())?,
+        None => Cursor { shard: 0, after: None },
+    };
+    let mut items = Vec::new();
+    let mut missing_shards = Vec::new();
+    for _ in 0..LOOKS_MAX {
+        let Some(seat) = seats.get(cursor.shard) else { break };
+        let room = limit.saturating_sub(u32::try_from(items.len()).unwrap_or(u32::MAX));
+        if room == 0 {
+            break;
+        }
+        match seat.list(filter, cursor.after, room).await {
+            Ok((rows, next)) => {
+                items.extend(rows);
+                cursor = step(cursor, next);
+            }
+            Err(no) if no.code.status() == 503 && !filter.complete => {
+                missing_shards.push(seat.shard().0);
+                cursor = step(cursor, None);
+            }
+            Err(no) => return Err(no),
+        }
+    }
+    let has_more = cursor.shard < seats.len();
+    let end_cursor = has_more.then(|| write(cursor));
+    Ok(Page { items, page: PageEnd { end_cursor, has_more, missing_shards } })
+}
+
+const fn step(cursor: Cursor, next: Option<u64>) -> Cursor {
+    match next {
+        Some(after) => Cursor { after: Some(after), ..cursor },
+        None => Cursor { shard: cursor.shard + 1, after: None },
+    }
+}
+
+fn write(cursor: Cursor) -> String {
+    format!("{}.{}", cursor.shard, cursor.after.unwrap_or(0))
+}
+
+fn parse(text: &str, shards: usize) -> Result<Cursor, Rejection> {
+    let read = || {
+        let (shard, after) = text.split_once('.')?;
+        let (shard, after) = (shard.parse().ok()?, after.parse().ok()?);
+        (shard < shards).then_some(Cursor { shard, after: Some(after) })
+    };
+    read().ok_or_else(|| {
+        let detail = "the cursor is not one that a list has given";
+        Rejection::gateway(RejectionCode::InvalidRequest, detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_garbage_is_refused() {
+        let cursor = Cursor { shard: 2, after: Some(17) };
+        assert_eq!(parse(&write(cursor), 4).unwrap(), cursor);
+        for wrong in ["", "2", "4.0", "-1.0", "2.x", "2.1.1"] {
+            assert!(parse(wrong, 4).is_err(), "{wrong}");
+        }
+    }
+}
