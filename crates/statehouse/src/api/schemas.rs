@@ -1,0 +1,188 @@
+//! The schemas of the answers, as the contract publishes them.
+//!
+//! One line an object: `name: kind`, a `?` after the name for a member that may be missing, `[kind]` for a
+//! list, `kind?` for a value that may be null, a capital for another object. The tests hold real answers
+//! against these lines, so a view that gains a member fails until it is written down here.
+//!
+//! Absent on purpose: what a member means in words; the types in `contract` say it.
+
+use serde_json::{Map, Value, json};
+
+/// Name, what it is, members. No members means: any value.
+const SCHEMAS: &[(&str, &str, &str)] = &[
+    (
+        "Receipt",
+        "The stored answer of a command, the same for every repeat.",
+        "version?: integer, position: integer, id?: text, definition?: text, definition_version?: integer, \
+         digest?: text, configuration?: [text], status?: text, from?: [text], to?: [text], reply?: any, \
+         tasks?: [any], timers?: [any], output?: any, error?: any, outcome?: text, ...",
+    ),
+    (
+        "Postponed",
+        "The command is kept for a later state; its receipt comes under the same key.",
+        "postponed: boolean, ticket: text, version: integer, position: integer, ...",
+    ),
+    ("Acknowledgement", "What was set.", "position: integer, ..."),
+    (
+        "Deployed",
+        "What was checked and stored.",
+        "name: text, version: integer?, digest: text, findings: [Finding], position?: integer, \
+         dry_run?: boolean, ...",
+    ),
+    (
+        "Finding",
+        "One thing to say about a definition.",
+        "code: text, severity: text, pointer: text, line: integer, column: integer, message: text, \
+         advice: text",
+    ),
+    (
+        "PageEnd",
+        "Where a page ends.",
+        "end_cursor: text?, has_more: boolean, missing_shards: [integer]",
+    ),
+    ("DefinitionPage", "A page of definitions.", "items: [DefinitionRow], page: PageEnd"),
+    (
+        "DefinitionRow",
+        "A definition with its versions.",
+        "name: text, current: integer?, versions: [DefinitionVersion]",
+    ),
+    (
+        "DefinitionVersion",
+        "A stored version.",
+        "version: integer, digest: text, deployed_at: text, deployed_by: text",
+    ),
+    (
+        "Definition",
+        "One version with its document.",
+        "name: text, version: integer, current: boolean, digest: text, document: any",
+    ),
+    (
+        "Instance",
+        "How an instance stands.",
+        "id: text, definition: text, definition_version: integer, born: integer, version: integer, \
+         configuration: [text], status: text, tags: [text], context: any, output?: any, error?: any, \
+         timers: [Timer], tasks: [Task], postponed?: [text], created_at: text, updated_at: text, \
+         position: integer, age_ms: integer",
+    ),
+    ("Timer", "A running timer.", "id: text, due: text, generation: integer, held?: boolean"),
+    ("Task", "An open task.", "id: text, invoke: text, src: text, input: any, attempt: integer"),
+    ("InstancePage", "A page of instances.", "items: [InstanceRow], page: PageEnd"),
+    (
+        "InstanceRow",
+        "One row of a list.",
+        "id: text, definition: text, definition_version: integer, version: integer, \
+         configuration: [text], status: text, tags: [text], created_at: text, updated_at: text",
+    ),
+    ("TransitionPage", "A page of transitions.", "items: [Transition], page: PageEnd"),
+    (
+        "Transition",
+        "One transition of an instance.",
+        "instance: text, born: integer, version: integer, position: integer, at: text, cause: text, \
+         event: text, from: [text], to: [text], status: text, actor: text, reason?: text, data?: any, \
+         emitted?: [any], correlation_id?: text, trace_id?: text, cursor: text",
+    ),
+    ("Changes", "Changes, oldest first.", "items: [Transition], cursor: text"),
+    ("Explanation", "Why an instance rests where it rests.", "..."),
+    ("TenantPage", "A page of tenants.", "items: [TenantRow], page: PageEnd"),
+    ("TenantRow", "A tenant in a list.", "tenant: text"),
+    ("Tenant", "A tenant's quota and keys.", "tenant: text, quota: Quota, keys: [Key]"),
+    (
+        "Quota",
+        "What a tenant may use.",
+        "commands_per_s: integer?, instances: integer?, refusals_per_s: integer?",
+    ),
+    (
+        "Key",
+        "An API key, without its secret.",
+        "id: text, name: text, roles: [text], revoked: boolean",
+    ),
+    (
+        "NewKey",
+        "A new API key. A repeat has a note instead of the token.",
+        "token?: text, note?: text, position: integer, ...",
+    ),
+    (
+        "Cluster",
+        "Members and shards as the answering node sees them.",
+        "node: text, members: [Member], shards: [Shard], instance?: Place",
+    ),
+    ("Member", "A node of the cluster.", "node: text, state: text, api: text"),
+    (
+        "Shard",
+        "A shard as a node sees it.",
+        "shard: integer, role: text, leader: text?, term: integer, committed: integer, applied: integer, \
+         snapshot: integer, live: integer, trouble?: text",
+    ),
+    ("Place", "Where an instance lives.", "bucket: integer, shard: integer, awake: boolean"),
+    ("HistoryLine", "A line of the history format, version 1.", "..."),
+    ("Alive", "The process lives.", "alive: boolean"),
+    (
+        "Readiness",
+        "Whether a node can serve.",
+        "ready: boolean, waiting_for: [text], apply_lag: integer",
+    ),
+    ("OpenApi", "An OpenAPI 3.1 document.", "openapi: text, ..."),
+    (
+        "Problem",
+        "A rejection (RFC 9457).",
+        "type: text, title: text, status: integer, detail: text, instance: text, code: text, \
+         source: text, retryable: boolean, advice: text, retry_after_ms?: integer, \
+         correlation_id?: text, trace_id?: text, version?: integer, configuration?: [text], \
+         accepts?: [text], reason?: text, violations?: [Violation], findings?: [Finding], ...",
+    ),
+    ("Violation", "One place where a payload does not fit.", "pointer: text, message: text"),
+];
+
+/// Returns what a schema is, in words.
+pub(super) fn about(name: &str) -> &'static str {
+    SCHEMAS.iter().find(|(held, _, _)| *held == name).map_or("Text.", |(_, about, _)| about)
+}
+
+/// Returns every schema.
+pub(super) fn all() -> Value {
+    let mut schemas = Map::new();
+    for (name, about, members) in SCHEMAS {
+        schemas.insert((*name).to_owned(), object(about, members));
+    }
+    for name in ["Text", "Page"] {
+        schemas.insert(name.to_owned(), json!({"type": "string"}));
+    }
+    Value::Object(schemas)
+}
+
+fn object(about: &str, members: &str) -> Value {
+    let (mut properties, mut required, mut open) = (Map::new(), Vec::new(), false);
+    for member in members.split(',').map(str::trim) {
+        let Some((name, kind)) = member.split_once(": ") else {
+            open = member == "...";
+            continue;
+        };
+        let optional = name.strip_suffix('?');
+        properties.insert(optional.unwrap_or(name).to_owned(), value(kind));
+        if optional.is_none() {
+            required.push(name);
+        }
+    }
+    json!({
+        "type": "object",
+        "description": about,
+        "properties": properties,
+        "required": required,
+        "additionalProperties": open,
+    })
+}
+
+fn value(kind: &str) -> Value {
+    if let Some(items) = kind.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return json!({"type": "array", "items": value(items)});
+    }
+    let (kind, nullable) = kind.strip_suffix('?').map_or((kind, false), |kind| (kind, true));
+    let plain = match kind {
+        "text" => "string",
+        "integer" => "integer",
+        "boolean" => "boolean",
+        "any" => return json!({}),
+        other => return json!({"$ref": format!("#/components/schemas/{other}")}),
+    };
+    if nullable { json!({"type": [plain, "null"]}) } else { json!({"type": plain}) }
+}

@@ -1,0 +1,176 @@
+//! From a listener to answers, and from a signal to the end.
+//!
+//! HTTP/1.1 and HTTP/2 on one port. Connections are bounded, and so is the time a client may take for its
+//! request head; a place is taken before a connection is accepted, so the rest waits in the listener's queue.
+//!
+//! Absent on purpose: TLS, and any retry of a failed accept but the obvious one: out of file descriptors
+//! passes, so it waits a moment.
+//!
+//! Invariant: when this returns, every connection has ended or was given up after the drain.
+
+use std::{
+    future::Future,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::Router;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
+};
+
+use statehouse_contract::limits;
+
+use super::{ApiState, router};
+
+/// Time for requests that are under way when the drain begins; the rest of the ten seconds is the node's.
+const DRAIN: Duration = Duration::from_millis(limits::DRAIN_MS_MAX * 8 / 10);
+/// Time for a client to send its request head.
+const HEAD: Duration = Duration::from_millis(limits::HEADER_READ_MS_MAX);
+/// Largest request head.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests under way on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Silence after which an HTTP/2 client is asked whether it is still there.
+const PING: Duration = Duration::from_secs(20);
+/// Pause after an accept that failed for a reason that passes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until `shutdown` ends, then drains: no new connections, open watches end, requests under way are
+/// answered, for at most eight tenths of `limits::DRAIN_MS_MAX`.
+///
+/// # Errors
+/// Passes on what the listener says when it cannot accept any more.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    state: ApiState,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let service = TowerToHyperService::new(router(state.clone()));
+    let builder = Arc::new(builder());
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    let end = loop {
+        let next = tokio::select! {
+            () = &mut shutdown => break Ok(()),
+            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
+            next = accept(&listener, &places) => next,
+        };
+        let (stream, place) = match next {
+            Ok(Some(next)) => next,
+            Ok(None) => continue,
+            Err(error) => break Err(error),
+        };
+        let talk = talk(stream, service.clone(), Arc::clone(&builder), graceful.watcher());
+        connections.spawn(async move {
+            talk.await;
+            drop(place);
+        });
+    };
+    drop(listener);
+    state.draining().cancel();
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            "the drain ended before every answer was out"
+        );
+    }
+    connections.shutdown().await;
+    end
+}
+
+/// Answers one connection until it ends.
+async fn talk(
+    stream: TcpStream,
+    service: TowerToHyperService<Router>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    watcher: Watcher,
+) {
+    let spoke = Arc::new(AtomicBool::new(false));
+    let heard = Arc::clone(&spoke);
+    let service = service_fn(move |request| {
+        heard.store(true, Ordering::Relaxed);
+        service.call(request)
+    });
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let mut connection = std::pin::pin!(watcher.watch(connection));
+    // While it guesses between HTTP/1 and HTTP/2, hyper has no limit of its own.
+    tokio::select! {
+        // A connection that ends with an error is a client that went away.
+        _ = &mut connection => {}
+        () = tokio::time::sleep(HEAD) => {
+            if spoke.load(Ordering::Relaxed) {
+                let _ = connection.await;
+            }
+        }
+    }
+}
+
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .pipeline_flush(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(HEAD);
+    builder
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<Option<(TcpStream, OwnedSemaphorePermit)>> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    match listener.accept().await {
+        Ok((stream, _)) => {
+            // Answers are small and are waited for. A socket that refuses this still serves.
+            let _ = stream.set_nodelay(true);
+            Ok(Some((stream, place)))
+        }
+        Err(error) if passes(&error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(PAUSE).await;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether the listener is whole although this accept failed.
+fn passes(error: &io::Error) -> bool {
+    const OUT_OF_FILES: [i32; 2] = [23, 24];
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::OutOfMemory
+    ) || error.raw_os_error().is_some_and(|code| OUT_OF_FILES.contains(&code))
+}

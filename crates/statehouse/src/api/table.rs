@@ -1,0 +1,329 @@
+//! Every route, one row each.
+//!
+//! The paths of `api.md`, section 1, in its order. A row says who may call it, what it takes and how it
+//! answers well; how it answers badly is the same everywhere (`problem.rs`). Routes of later deliveries are
+//! here already, so that they answer with a sentence and not with a riddle.
+//!
+//! Absent on purpose: anything that is not a row.
+
+use statehouse_contract::{Operation, Verb};
+
+use super::{
+    admin, cluster, definitions, instances, lists, plain,
+    routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
+    watch,
+};
+
+use Access::{Any, Open, Own};
+use Method::{Delete, Get, Post, Put};
+
+/// Who reads instances.
+const READ: Access = Own(&[Role::Reader, Role::Caller, Role::Operator, Role::Admin]);
+/// Who starts and sends.
+const CALL: Access = Own(&[Role::Caller, Role::Admin]);
+/// Who operates.
+const OPERATE: Access = Own(&[Role::Operator, Role::Admin]);
+/// Who reads definitions.
+const STUDY: Access =
+    Own(&[Role::Reader, Role::Caller, Role::Operator, Role::Deployer, Role::Admin]);
+/// Who deploys.
+const DEPLOY: Access = Own(&[Role::Deployer, Role::Admin]);
+/// Who works.
+const WORK: Access = Own(&[Role::Worker, Role::Admin]);
+/// Who administers tenants.
+const ADMINISTER: Access = Any(&[Role::Admin]);
+/// Who looks at the cluster.
+const OVERSEE: Access = Any(&[Role::Operator, Role::Admin]);
+
+const DRY_RUN: Field = may("dry_run", Kind::Flag, "only tell what would happen");
+const LIMIT: Field = may("limit", Kind::Number, "most rows, up to page_max");
+const REASON: Field = must("reason", Kind::Text, "why, for the audit");
+
+const FILTER: &[Field] = &[
+    may("state", Kind::Text, "the id of an active state"),
+    may("definition", Kind::Text, "the definition's name"),
+    may("status", Kind::Text, "one status"),
+    may("tag", Kind::Text, "a tag of an active state"),
+    may("all", Kind::Flag, "finished instances too"),
+    LIMIT,
+    may("cursor", Kind::Text, "where the page before ended"),
+    may("complete", Kind::Flag, "503 instead of leaving a shard out"),
+];
+const WATCH: &[Field] = &[
+    may("after", Kind::Position, "only changes after this cursor"),
+    may("wait", Kind::Duration, "one long poll instead of a stream"),
+    LIMIT,
+];
+const REASONED: BodyShape = BodyShape::Members(&[REASON]);
+const RECEIPT: &[(u16, &str)] = &[(200, "Receipt")];
+const CHANGED: &[(u16, &str)] = &[(200, "Acknowledgement"), (201, "Acknowledgement")];
+const LATER: &str = "Is not in this release.";
+
+macro_rules! by {
+    ($handler:path) => {
+        |call| Box::pin($handler(call))
+    };
+}
+
+const fn verb(
+    path: &'static str,
+    name: &'static str,
+    about: &'static str,
+    handler: super::routes::Handler,
+) -> Route {
+    Route::new(Post, path, name, OPERATE, handler)
+        .says(about, RECEIPT)
+        .does(Operation::Operate)
+        .takes(REASONED)
+        .keyed()
+}
+
+const fn later(method: Method, path: &'static str, name: &'static str, access: Access) -> Route {
+    Route::new(method, path, name, access, by!(plain::later))
+        .says(LATER, &[])
+        .does(Operation::Admin)
+}
+
+/// Every route.
+pub(super) static ROUTES: &[Route] = &[
+    // Definitions.
+    Route::new(Post, "/v1/tenants/{t}/definitions", "deploy", DEPLOY, by!(definitions::deploy))
+        .says(
+            "Checks a definition in YAML or JSON and stores it as an immutable version.",
+            &[(201, "Deployed"), (200, "Deployed")],
+        )
+        .does(Operation::Admin)
+        .asks(&[DRY_RUN])
+        .takes(BodyShape::Definition),
+    Route::new(Get, "/v1/tenants/{t}/definitions", "definitions", STUDY, by!(definitions::list))
+        .says("Lists definitions with their versions.", &[(200, "DefinitionPage")]),
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/definitions/{name}",
+        "definition",
+        STUDY,
+        by!(definitions::current),
+    )
+    .says("Gives the version that new instances take.", &[(200, "Definition")]),
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/definitions/{name}/versions",
+        "definition_versions",
+        STUDY,
+        by!(definitions::versions),
+    )
+    .says("Lists the versions of a definition.", &[(200, "DefinitionRow")]),
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/definitions/{name}/versions/{n}",
+        "definition_version",
+        STUDY,
+        by!(definitions::version),
+    )
+    .says("Gives one version of a definition.", &[(200, "Definition")]),
+    Route::new(
+        Put,
+        "/v1/tenants/{t}/definitions/{name}/current",
+        "set_current",
+        DEPLOY,
+        by!(definitions::set_current),
+    )
+    .says("Chooses the version that new instances take.", &[(200, "Acknowledgement")])
+    .does(Operation::Admin)
+    .takes(BodyShape::Members(&[must("version", Kind::Number, "the version to choose")])),
+    // Instances.
+    Route::new(Post, "/v1/tenants/{t}/instances", "start", CALL, by!(instances::start))
+        .says("Starts an instance.", &[(201, "Receipt")])
+        .does(Operation::Start)
+        .asks(&[DRY_RUN])
+        .takes(BodyShape::Members(&[
+            must("definition", Kind::Text, "the definition's name"),
+            may("version", Kind::Number, "its version; else the current one"),
+            may("id", Kind::Text, "the instance's id; else it follows from the idempotency key"),
+            may("input", Kind::Object, "what it starts with"),
+            may("wait", Kind::Duration, "answer when it has ended, or after so long"),
+        ]))
+        .keyed(),
+    Route::new(Get, "/v1/tenants/{t}/instances", "instances", READ, by!(lists::instances))
+        .says("Lists instances; finished ones only when asked for.", &[(200, "InstancePage")])
+        .asks(FILTER),
+    Route::new(Post, "/v1/tenants/{t}/instances/search", "search", READ, by!(lists::search))
+        .says("Lists instances by a filter in the body.", &[(200, "InstancePage")])
+        .takes(BodyShape::Members(FILTER)),
+    // An instance may be called `search`.
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/instances/search",
+        "instance_search",
+        READ,
+        by!(instances::get),
+    )
+    .says("Tells how the instance with this id stands.", &[(200, "Instance")])
+    .asks(READ_FIELDS),
+    Route::new(Get, "/v1/tenants/{t}/instances/{id}", "instance", READ, by!(instances::get))
+        .says("Tells how an instance stands.", &[(200, "Instance")])
+        .asks(READ_FIELDS),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/instances/{id}/events/{event}",
+        "send",
+        CALL,
+        by!(instances::send),
+    )
+    .says(
+        "Sends a declared command or a signal; the body is its payload.",
+        &[(200, "Receipt"), (202, "Postponed")],
+    )
+    .does(Operation::Send)
+    .asks(&[DRY_RUN])
+    .takes(BodyShape::Payload)
+    .keyed(),
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/instances/{id}/explain",
+        "explain",
+        READ,
+        by!(instances::explain),
+    )
+    .says("Tells why an instance rests where it rests.", &[(200, "Explanation")]),
+    Route::new(Get, "/v1/tenants/{t}/instances/{id}/history", "history", READ, by!(lists::history))
+        .says("Lists an instance's transitions, oldest first.", &[(200, "TransitionPage")])
+        .asks(&[may("after", Kind::Number, "only versions above this one"), LIMIT]),
+    Route::new(Get, "/v1/tenants/{t}/instances/{id}/watch", "watch", READ, by!(watch::instance))
+        .says("Tells an instance's changes as they happen.", &[(200, "Changes")])
+        .asks(WATCH)
+        .from(Pool::Waiting),
+    Route::new(Get, "/v1/tenants/{t}/watch", "watch_tenant", READ, by!(watch::tenant))
+        .says("Tells a tenant's changes as they happen.", &[(200, "Changes")])
+        .asks(WATCH)
+        .from(Pool::Waiting),
+    Route::new(
+        Get,
+        "/v1/tenants/{t}/instances/{id}/receipts/{key}",
+        "receipt",
+        READ,
+        by!(instances::receipt),
+    )
+    .says(
+        "Gives the answer that is stored under a key, a refusal with its own status.",
+        &[(200, "Receipt"), (202, "Postponed")],
+    )
+    .asks(&[may("wait", Kind::Duration, "wait so long for the end of a postponed command")])
+    .from(Pool::Waiting),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/cancel",
+        "cancel",
+        "Asks the instance to end, else leaves all states and compensates.",
+        |call| Box::pin(instances::operate(call, Verb::Cancel)),
+    ),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/terminate",
+        "terminate",
+        "Ends the instance now, without actions and compensation.",
+        |call| Box::pin(instances::operate(call, Verb::Terminate)),
+    ),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/pause",
+        "pause",
+        "Holds the instance's timers and refuses commands.",
+        |call| Box::pin(instances::operate(call, Verb::Pause)),
+    ),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/resume",
+        "resume",
+        "Takes the instance up where it was paused.",
+        |call| Box::pin(instances::operate(call, Verb::Resume)),
+    ),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/retry",
+        "retry",
+        "Runs again what made the instance faulted, or a parked task.",
+        by!(instances::retry),
+    )
+    .takes(BodyShape::Members(&[REASON, may("task", Kind::Text, "the parked task")])),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/skip",
+        "skip",
+        "Drops the event that made the instance faulted.",
+        |call| Box::pin(instances::operate(call, Verb::Skip)),
+    ),
+    later(Post, "/v1/tenants/{t}/instances/{id}/migrate", "migrate", OPERATE),
+    later(Post, "/v1/tenants/{t}/instances/{id}/reset", "reset", OPERATE),
+    // Tasks and schedules.
+    later(Post, "/v1/tenants/{t}/tasks/lease", "lease_tasks", WORK),
+    later(Post, "/v1/tenants/{t}/tasks/{id}/heartbeat", "heartbeat_task", WORK),
+    later(Post, "/v1/tenants/{t}/tasks/{id}/complete", "complete_task", WORK),
+    later(Post, "/v1/tenants/{t}/tasks/{id}/fail", "fail_task", WORK),
+    later(Post, "/v1/tenants/{t}/schedules", "put_schedule", OPERATE),
+    later(Get, "/v1/tenants/{t}/schedules", "schedules", READ),
+    later(Get, "/v1/tenants/{t}/schedules/{name}", "schedule", READ),
+    later(Delete, "/v1/tenants/{t}/schedules/{name}", "remove_schedule", OPERATE),
+    // Tenants.
+    Route::new(Post, "/v1/tenants", "put_tenant", ADMINISTER, by!(admin::put_tenant))
+        .says("Makes a tenant.", CHANGED)
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[must("tenant", Kind::Text, "its name")])),
+    Route::new(Get, "/v1/tenants", "tenants", ADMINISTER, by!(admin::tenants))
+        .says("Lists tenants.", &[(200, "TenantPage")]),
+    Route::new(Get, "/v1/tenants/{t}", "tenant", ADMINISTER, by!(admin::tenant))
+        .says("Tells a tenant's quota and keys, without secrets.", &[(200, "Tenant")]),
+    Route::new(Post, "/v1/tenants/{t}/keys", "put_key", ADMINISTER, by!(admin::put_key))
+        .says("Makes an API key; its token is shown once.", &[(201, "NewKey")])
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            must("name", Kind::Text, "what people call its holder"),
+            must("roles", Kind::Texts, "what it may do"),
+        ])),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/keys/{key}/revoke",
+        "revoke_key",
+        ADMINISTER,
+        by!(admin::revoke_key),
+    )
+    .says("Makes an API key useless.", CHANGED)
+    .does(Operation::Admin)
+    .takes(BodyShape::Members(&[may("reason", Kind::Text, "why, for the audit")])),
+    Route::new(Post, "/v1/tenants/{t}/quota", "set_quota", ADMINISTER, by!(admin::set_quota))
+        .says("Sets what a tenant may use; what is left out has no bound of its own.", CHANGED)
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            may("commands_per_s", Kind::Number, "commands a second to one node"),
+            may("instances", Kind::Number, "unfinished instances"),
+            may("refusals_per_s", Kind::Number, "logged refusals a second"),
+        ])),
+    // The cluster.
+    Route::new(Get, "/v1/cluster", "cluster", OVERSEE, by!(cluster::status))
+        .says("Tells members, shards, leaders, terms and lag.", &[(200, "Cluster")])
+        .asks(&[may("instance", Kind::Text, "an instance of the caller's tenant, to be located")]),
+    later(Post, "/v1/cluster/nodes", "put_node", ADMINISTER),
+    later(Post, "/v1/cluster/nodes/{n}/drain", "drain_node", ADMINISTER),
+    later(Post, "/v1/cluster/shards/{s}/transfer", "transfer_shard", ADMINISTER),
+    Route::new(Get, "/v1/cluster/shards/{s}/dump", "dump", ADMINISTER, by!(cluster::dump))
+        .says(
+            "Streams every entry of a shard as this node holds it, as JSON lines.",
+            &[(200, "HistoryLine")],
+        )
+        .asks(&[may("after", Kind::Number, "only positions above this one")]),
+    // The node.
+    Route::new(Get, "/healthz", "healthz", Open, by!(plain::healthz))
+        .says("Says that the process lives.", &[(200, "Alive")])
+        .from(Pool::Free),
+    Route::new(Get, "/readyz", "readyz", Open, by!(plain::readyz))
+        .says("Says whether this node can serve.", &[(200, "Readiness"), (503, "Readiness")])
+        .from(Pool::Free),
+    Route::new(Get, "/metrics", "metrics", Open, by!(plain::metrics))
+        .says("Writes every instrument in Prometheus' text format.", &[(200, "Text")])
+        .from(Pool::Free),
+    Route::new(Get, "/openapi.json", "openapi", Open, by!(plain::contract))
+        .says("Gives this contract.", &[(200, "OpenApi")])
+        .from(Pool::Free),
+    Route::new(Get, "/errors/{code}", "error_page", Open, by!(plain::error_page))
+        .says("Gives the page of a rejection's code.", &[(200, "Page")])
+        .from(Pool::Free),
+];
+
+const READ_FIELDS: &[Field] = &[
+    may("consistency", Kind::Text, "linearizable (default), leader or stale"),
+    may("min_version", Kind::Number, "wait until the copy has reached this version"),
+];

@@ -1,0 +1,142 @@
+//! `statehouse dev`: a node to try things on, from nothing, in one command.
+//!
+//! It needs no file: it has its own directory, listens on loopback, makes the tenant `default` with one key that
+//! may do everything, and loads the sample definition. Everything else is a node like any other: the same log,
+//! the same fsyncs, the same answers.
+//!
+//! Deliberately absent: a memory-only mode. What is tried here must behave as it will later.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use clap::Args;
+
+use statehouse_cluster::Bootstrap;
+use statehouse_contract::limits;
+
+use super::{
+    exit::{Exit, Failure},
+    output::Output,
+    session::{DEV_DATA, DEV_TOKEN_FILE},
+    settings,
+};
+use crate::{
+    api,
+    config::{self, Sources},
+    serve::{SETTINGS_FILE, Started, seed},
+};
+
+/// Name of the file in DATA that holds the number of nodes.
+const NODES_FILE: &str = "nodes";
+
+/// `statehouse dev`.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// How many nodes; this release runs one.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    nodes: u32,
+    /// DATA, the directory of everything durable.
+    #[arg(long, default_value = DEV_DATA, value_name = "DIR")]
+    data: PathBuf,
+    /// Where the API listens; port 0 takes any free one.
+    #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// How many shards a new directory gets [default: 4].
+    #[arg(long, value_name = "N")]
+    shards: Option<u32>,
+    /// The development token; left out: that of DATA/dev-token, else a new one.
+    #[arg(long)]
+    token: Option<String>,
+    /// Which lines are written to standard error.
+    #[arg(long, default_value = "warn,openraft=error", value_name = "FILTER")]
+    log: String,
+}
+
+impl Dev {
+    /// Runs the node until a signal ends it.
+    pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
+        let begin = Instant::now();
+        check_nodes(self.nodes, &self.data)?;
+        let shards = self.shards.or_else(|| kept_shards(&self.data)).unwrap_or(limits::DEV_SHARDS);
+        let sources = Sources::default()
+            .flag("node.data", "dev", Some(self.data.display()))
+            .flag("node.shards", "dev", Some(shards))
+            .flag("api.listen", "dev", Some(self.listen))
+            .flag("telemetry.level", "dev", Some(&self.log))
+            .flag("telemetry.format", "dev", Some("text"));
+        let loaded = settings::load(&sources)?;
+        let started = Started::start(&loaded, Bootstrap::SingleNode).await?;
+        write_nodes(self.nodes, &self.data)?;
+        let (token, is_new) = token(self.token.as_deref(), &self.data)?;
+        seed::tenant_with_key(&started.house, &token, "dev").await?;
+        let sample = seed::sample(&started.house).await?;
+        let path = self.data.join(DEV_TOKEN_FILE);
+        let shown = if is_new {
+            format!("{token} (kept in {})", path.display())
+        } else {
+            format!("in {}", path.display())
+        };
+        output.line(&output.pairs(&[
+            ("API", started.url()),
+            ("data", self.data.display().to_string()),
+            ("token", shown),
+            ("sample", format!("{sample} (statehouse definition show {sample})")),
+            ("ready", format!("after {} ms; Ctrl-C stops it", begin.elapsed().as_millis())),
+        ]))?;
+        started.serve(&loaded.settings).await
+    }
+}
+
+// A directory made for another number of nodes would lose its majority, or gain one that holds nothing.
+fn check_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
+    if nodes != 1 {
+        return Err(Failure::usage(
+            format!("--nodes {nodes}: this release runs clusters of one node (nodes_max is 1)"),
+            "leave --nodes out",
+        ));
+    }
+    let path = data.join(NODES_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim() == nodes.to_string() => Ok(()),
+        Ok(text) => Err(Failure::new(
+            Exit::Conflict,
+            "mismatch",
+            format!("{} was made with --nodes {}", data.display(), text.trim()),
+            format!("give --nodes {}, or choose another --data", text.trim()),
+        )),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Failure::file("read", &path, &error)),
+    }
+}
+
+fn write_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
+    let path = data.join(NODES_FILE);
+    std::fs::write(&path, format!("{nodes}\n"))
+        .map_err(|error| Failure::file("write", &path, &error))
+}
+
+// A directory keeps its number of shards; asking for it again would only be a way to get it wrong.
+fn kept_shards(data: &Path) -> Option<u32> {
+    let file = config::node_directory(data, 1).join(SETTINGS_FILE);
+    let sources = Sources { file: file.exists().then_some(file), ..Sources::default() };
+    sources.file.as_ref()?;
+    config::load(&sources).ok().map(|loaded| loaded.settings.node.shards)
+}
+
+// The file is written before the key is made: a crash in between leaves a token that the next start makes good.
+fn token(given: Option<&str>, data: &Path) -> Result<(String, bool), Failure> {
+    let path = data.join(DEV_TOKEN_FILE);
+    let kept = std::fs::read_to_string(&path).ok().map(|text| text.trim().to_owned());
+    match (given, kept.filter(|text| !text.is_empty())) {
+        (None, Some(kept)) => Ok((kept, false)),
+        (Some(given), Some(kept)) if given == kept => Ok((kept, false)),
+        (Some(given), _) => seed::write_secret(&path, given).map(|()| (given.to_owned(), true)),
+        (None, None) => {
+            let token = api::new_token();
+            seed::write_secret(&path, &token).map(|()| (token, true))
+        }
+    }
+}

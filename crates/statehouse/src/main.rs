@@ -1,0 +1,16 @@
+//! Statehouse: a clustered, durable workflow control plane in one binary.
+//!
+//! Start reading at `serve.rs` for the node and at `cli/mod.rs` for everything that talks to one.
+//!
+//! Deliberately absent: anything but the dispatch.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod api;
+mod cli;
+pub mod clock;
+mod config;
+mod serve;
+
+fn main() -> std::process::ExitCode {
+    cli::main().into()
+}

@@ -1,0 +1,373 @@
+//! From a configuration to a running node, and from a signal to its end.
+//!
+//! `statehouse serve`, `statehouse dev` and `statehouse cluster init` all start a node here. The order is: take the
+//! address, open the directory (which takes its lock), write down who runs here, serve. The end is the same
+//! backwards: refuse new requests, answer those that were let in, stop the node, close the files.
+//!
+//! Deliberately absent: daemonising, log files, reloading: whoever runs the process does that.
+//!
+//! Invariants: an empty directory becomes a cluster only through `dev` or `cluster init`; from the first signal to
+//! the end of the process pass at most `limits::DRAIN_MS_MAX`.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use tokio::net::TcpListener;
+
+use statehouse_cluster::{Bootstrap, Node, NodeConfig, NodeError, Tuning};
+use statehouse_contract::{NodeId, limits};
+use statehouse_telemetry::{LogFormat, LogSettings, Pipeline};
+
+use crate::{
+    api::{self, ApiState},
+    cli::{
+        cluster::Init,
+        exit::{Exit, Failure},
+        output::Output,
+        session::API_ADDRESS_FILE,
+        settings,
+    },
+    clock::SystemClock,
+    config::{LineFormat, Loaded, Settings, Sources},
+};
+use house::House;
+
+mod house;
+pub(crate) mod seed;
+
+/// Name of the file in DATA/node-K that holds the number of the running process.
+const PID_FILE: &str = "statehouse.pid";
+
+/// Name of the file in DATA/node-K that holds the settings of the last start.
+pub(crate) const SETTINGS_FILE: &str = "node.toml";
+
+/// Name of the file that says that a directory belongs to a cluster.
+const IDENTITY_FILE: &str = "identity.json";
+
+/// What the end of a node may take after its API has stopped.
+const CLOSE_MAX: Duration = Duration::from_millis(limits::DRAIN_MS_MAX / 8);
+
+/// How long a directory in use is tried again.
+const LOCK_WAIT_MAX: Duration = Duration::from_millis(1_500);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// `statehouse serve`.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The configuration; left out: the defaults and the environment.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// DATA, instead of that of the configuration.
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Where the API listens, instead of the address in the configuration.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// A proxy in front terminates TLS, and nobody else can reach the port.
+    #[arg(long)]
+    behind_proxy: bool,
+}
+
+impl Serve {
+    /// Runs the node until a signal ends it.
+    pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
+        let sources = Sources::from_process(self.config)
+            .flag("node.data", "--data", self.data)
+            .flag("api.listen", "--listen", self.listen)
+            .flag("api.behind_proxy", "--behind-proxy", self.behind_proxy.then_some(true));
+        let loaded = settings::load(&sources)?;
+        let started = Started::start(&loaded, Bootstrap::Never).await?;
+        output.line(&format!(
+            "serving {} from {}",
+            started.url(),
+            loaded.settings.directory().display()
+        ))?;
+        started.serve(&loaded.settings).await
+    }
+}
+
+/// A node that runs but does not serve yet.
+pub(crate) struct Started {
+    /// The node, and the way to it.
+    pub(crate) house: House,
+    listener: TcpListener,
+    address: SocketAddr,
+    pipeline: Pipeline,
+    clock: SystemClock,
+    node: NodeId,
+    directory: PathBuf,
+}
+
+impl Started {
+    /// Takes the address and opens the directory.
+    pub(crate) async fn start(loaded: &Loaded, bootstrap: Bootstrap) -> Result<Self, Failure> {
+        let settings = &loaded.settings;
+        let pipeline = telemetry(settings)?;
+        let directory = settings.directory();
+        // The address first, because the node tells it to others; but a directory in use is the better reason.
+        let bound = TcpListener::bind(settings.api.listen).await;
+        let address = bound.as_ref().ok().and_then(|listener| listener.local_addr().ok());
+        let clock = SystemClock::start();
+        let node = NodeId { number: settings.node.number, incarnation: 1 };
+        let api = settings.api.advertise.clone();
+        let config = NodeConfig {
+            data: directory.clone(),
+            node,
+            shards: settings.node.shards,
+            api: api.unwrap_or_else(|| url(address.unwrap_or(settings.api.listen))),
+            region: settings.node.region.clone(),
+            bootstrap,
+            clock: Arc::new(clock),
+            tuning: Tuning::standard(),
+        };
+        let node_started = open(&config).await.map_err(|error| refused(&error, &directory))?;
+        node_started.register(pipeline.meters());
+        let house = House::new(node_started);
+        let listener = match bound {
+            Ok(listener) => listener,
+            Err(error) => {
+                house.close(CLOSE_MAX).await;
+                return Err(address_taken(settings.api.listen, &error));
+            }
+        };
+        let address = address.unwrap_or(settings.api.listen);
+        let started = Self { house, listener, address, pipeline, clock, node, directory };
+        started.write_down(loaded)?;
+        Ok(started)
+    }
+
+    /// Returns the address of the API as a client writes it.
+    pub(crate) fn url(&self) -> String {
+        url(self.address)
+    }
+
+    // Who runs here, for people and for `second process` messages; none of it is read back as truth.
+    fn write_down(&self, loaded: &Loaded) -> Result<(), Failure> {
+        let put = |name: &str, text: String| {
+            let path = self.directory.join(name);
+            std::fs::write(&path, text).map_err(|error| Failure::file("write", &path, &error))
+        };
+        put(PID_FILE, format!("{}\n", std::process::id()))?;
+        put(SETTINGS_FILE, format!("{}\n", settings::to_toml(loaded, false)))?;
+        put(API_ADDRESS_FILE, format!("{}\n", self.url()))
+    }
+
+    /// Serves until a signal, then drains and stops everything.
+    pub(crate) async fn serve(self, settings: &Settings) -> Result<Exit, Failure> {
+        let Self { house, listener, pipeline, clock, node, directory, .. } = self;
+        let state = ApiState::new(
+            Arc::new(house.clone()),
+            Arc::new(clock),
+            &node.to_string(),
+            pipeline.meters(),
+        );
+        let signalled = Arc::new(tokio::sync::Notify::new());
+        let shutdown = {
+            let signalled = Arc::clone(&signalled);
+            async move {
+                signal().await;
+                tracing::info!("draining");
+                signalled.notify_one();
+            }
+        };
+        let drain = Duration::from_millis(settings.api.drain_ms)
+            .min(Duration::from_millis(limits::DRAIN_MS_MAX) - 2 * CLOSE_MAX);
+        let serving = api::serve(listener, state, shutdown);
+        let overdue = async {
+            signalled.notified().await;
+            tokio::time::sleep(drain).await;
+        };
+        let end = tokio::select! {
+            end = serving => end.map_err(|error| Failure::broken(format!("the API stopped: {error}"))),
+            () = overdue => {
+                tracing::warn!("some requests were not answered before the end of the drain");
+                Ok(())
+            }
+            why = house.failed() => Err(failed(&why)),
+        };
+        house.close(CLOSE_MAX).await;
+        for name in [PID_FILE, API_ADDRESS_FILE] {
+            // A file that is gone already is as good.
+            let _ = std::fs::remove_file(directory.join(name));
+        }
+        end?;
+        tracing::info!("stopped");
+        Ok(Exit::Ok)
+    }
+}
+
+// A process that was killed holds its lock until the system has taken it apart; whoever starts the next one at once
+// should not have to know.
+async fn open(config: &NodeConfig) -> Result<Node, NodeError> {
+    let begin = Instant::now();
+    loop {
+        match Node::start(config.clone()).await {
+            Err(NodeError::Locked { .. }) if begin.elapsed() < LOCK_WAIT_MAX => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            end => return end,
+        }
+    }
+}
+
+/// Makes a new cluster of one in an empty directory, with its first tenant and an admin key.
+pub(crate) async fn init(init: &Init, output: Output) -> Result<Exit, Failure> {
+    let sources = Sources::from_process(init.config.clone())
+        .flag("node.data", "--data", init.data.as_ref().map(|path| path.display()))
+        .flag("node.shards", "--shards", init.shards);
+    let mut loaded = settings::load(&sources)?;
+    // Nothing is served: any free port will do.
+    loaded.settings.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let directory = loaded.settings.directory();
+    if directory.join(IDENTITY_FILE).exists() {
+        return Err(Failure::new(
+            Exit::Conflict,
+            "already_initialised",
+            format!("{} belongs to a cluster already", directory.display()),
+            "start it with `statehouse serve`, or choose another --data",
+        ));
+    }
+    let token_file = match &init.admin_token_file {
+        Some(path) => path.clone(),
+        None => loaded.settings.node.data.join("admin-token"),
+    };
+    let started = Started::start(&loaded, Bootstrap::SingleNode).await?;
+    let token = api::new_token();
+    let made = async {
+        seed::write_secret(&token_file, &token)?;
+        seed::tenant_with_key(&started.house, &token, "admin").await
+    };
+    let made = made.await;
+    started.house.close(CLOSE_MAX).await;
+    for name in [PID_FILE, API_ADDRESS_FILE] {
+        let _ = std::fs::remove_file(directory.join(name));
+    }
+    made?;
+    output.line(&output.pairs(&[
+        (
+            "cluster",
+            format!("made in {} with {} shards", directory.display(), loaded.settings.node.shards),
+        ),
+        ("tenant", seed::TENANT.to_owned()),
+        ("token", format!("in {} (all roles)", token_file.display())),
+        ("next", "statehouse serve, with the same configuration".to_owned()),
+    ]))?;
+    Ok(Exit::Ok)
+}
+
+/// Runs work on as many threads as the machine has.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|error| Failure::broken(format!("cannot start the runtime: {error}")))?;
+    let end = runtime.block_on(work);
+    // What is still running has had its time.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    end
+}
+
+fn telemetry(settings: &Settings) -> Result<Pipeline, Failure> {
+    let format = match settings.telemetry.format {
+        LineFormat::Auto => LogFormat::for_stderr(),
+        LineFormat::Text => LogFormat::Text,
+        LineFormat::Json => LogFormat::Json,
+    };
+    let lines = LogSettings { format, filter: settings.telemetry.level.clone() };
+    Pipeline::start(&lines).map_err(|error| {
+        Failure::usage(
+            chain(&error),
+            "`telemetry.level` takes error, warn, info, debug, trace, or a filter",
+        )
+    })
+}
+
+// SIGTERM is how a platform ends a process, SIGINT how a person does.
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let begin = Instant::now();
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            // Without signals only SIGKILL ends us; the log is made for that.
+            tracing::warn!(%error, "no signals, only SIGKILL will end this process");
+            std::future::pending::<()>().await;
+        }
+    }
+    tracing::info!(after_s = begin.elapsed().as_secs(), "signal");
+}
+
+// A node that cannot go on ends, so that whoever watches the process starts it again.
+fn failed(why: &str) -> Failure {
+    tracing::error!(why, "the node cannot go on");
+    Failure::new(
+        Exit::Broken,
+        "node_failed",
+        format!("the node cannot go on: {why}"),
+        "start it again; if it fails again, look at the disk and at the lines before this one",
+    )
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+fn address_taken(address: SocketAddr, error: &std::io::Error) -> Failure {
+    let exit = match error.kind() {
+        std::io::ErrorKind::AddrInUse => Exit::Conflict,
+        _ => Exit::Usage,
+    };
+    Failure::new(
+        exit,
+        "address",
+        format!("cannot listen on {address}: {error}"),
+        "stop what listens there, or choose another --listen",
+    )
+}
+
+fn refused(error: &NodeError, directory: &Path) -> Failure {
+    let (exit, code, next) = match error {
+        NodeError::Locked { .. } => (Exit::Conflict, "locked", "stop the other process, or choose another --data".to_owned()),
+        NodeError::NotInitialised { .. } => (
+            Exit::Rejected,
+            "not_initialised",
+            "if this is a new cluster: `statehouse cluster init`, once; if not: look for the disk that is missing".to_owned(),
+        ),
+        NodeError::Mismatch { .. } => (Exit::Conflict, "mismatch", "start it with the settings it was made with, or choose another --data".to_owned()),
+        NodeError::Disk { .. } => (Exit::Broken, "disk", "look at the disk and its permissions".to_owned()),
+        NodeError::Part { .. } => (
+            Exit::Broken,
+            "node",
+            "runbooks/operate/ has a page for what can go wrong with a directory".to_owned(),
+        ),
+    };
+    let mut failure = Failure::new(exit, code, chain(error), next);
+    if let NodeError::Locked { .. } = error
+        && let Ok(pid) = std::fs::read_to_string(directory.join(PID_FILE))
+    {
+        failure.notes.push(format!("process {} runs on it", pid.trim()));
+    }
+    failure
+}
+
+/// Returns an error with its causes, the innermost last.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

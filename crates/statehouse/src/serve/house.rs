@@ -1,0 +1,84 @@
+//! The house behind the HTTP face: the node's router, and whether the node is ready.
+//!
+//! The API asks through its own trait, so that it can be tested without a node; this is the real one. The node
+//! itself sits in a slot, because stopping it takes it away while requests may still hold the way to it.
+//!
+//! Deliberately absent: any decision. Everything is passed on as it is.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures::future::BoxFuture;
+
+use statehouse_cluster::{Node, Router};
+use statehouse_contract::{Answer, CommandEnvelope, Query, Receipt, Rejection};
+
+use crate::api::{Backend, Readiness};
+
+/// A running node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct House {
+    router: Router,
+    node: Arc<Mutex<Option<Arc<Node>>>>,
+}
+
+impl House {
+    /// Takes a node in.
+    pub(crate) fn new(node: Node) -> Self {
+        Self { router: node.router(), node: Arc::new(Mutex::new(Some(Arc::new(node)))) }
+    }
+
+    /// Waits for what must end this process, perhaps for ever; returns it in words.
+    pub(crate) async fn failed(&self) -> String {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match node {
+            Some(node) => node.failed().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops the node; the second time there is nothing to stop.
+    ///
+    /// # Contract
+    /// Nobody waits in [`House::failed`] any more: whoever waits there holds the node.
+    pub(crate) async fn close(&self, limit: Duration) {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match node.map(Arc::try_unwrap) {
+            Some(Ok(node)) => node.drain(limit).await,
+            Some(Err(_)) => tracing::warn!("the node is still in use and ends with the process"),
+            None => {}
+        }
+    }
+}
+
+impl Backend for House {
+    fn submit(&self, envelope: CommandEnvelope) -> BoxFuture<'_, Result<Receipt, Rejection>> {
+        Box::pin(self.router.submit(envelope))
+    }
+
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, Rejection>> {
+        Box::pin(self.router.query(query))
+    }
+
+    fn readiness(&self) -> Readiness {
+        let slot = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        match slot.as_ref().map(|node| node.readiness()) {
+            Some(found) => Readiness {
+                ready: found.ready,
+                waiting_for: found.reason.into_iter().collect(),
+                apply_lag: found
+                    .shards
+                    .iter()
+                    .map(|shard| shard.committed.saturating_sub(shard.applied))
+                    .sum(),
+            },
+            None => Readiness {
+                ready: false,
+                waiting_for: vec!["the node is shutting down".to_owned()],
+                apply_lag: 0,
+            },
+        }
+    }
+}

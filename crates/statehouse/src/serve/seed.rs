@@ -1,0 +1,145 @@
+//! What a new cluster begins with: a tenant, a key for it, and in `dev` a sample definition.
+//!
+//! All of it goes through the same door as any other command, with keys of its own, so that doing it again
+//! after a crash changes nothing.
+//!
+//! Deliberately absent: a way in that needs no key. Whoever can write to the directory makes the first one.
+
+use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use statehouse_contract::{
+    Actor, Answer, Command, CommandEnvelope, DefinitionName, Digest, Json, Key, KeyText, Query,
+    Receipt, ReceiptKind, Rejection, RejectionCode, RoleName, Target, TenantId, TraceContext,
+    limits,
+};
+
+use super::House;
+use crate::{
+    api::{Backend as _, token_hash},
+    cli::exit::Failure,
+};
+
+/// The first tenant.
+pub(crate) const TENANT: &str = "default";
+
+/// The definition that `dev` loads.
+pub(crate) const SAMPLE: &str = include_str!("../../../../config/definitions/approval.yaml");
+
+/// Everything that a holder may do, and the role that one of the worked examples asks for.
+const ROLES: [&str; 7] =
+    ["reader", "caller", "operator", "deployer", "worker", "admin", "approver"];
+
+/// Makes the first tenant and a key with every role, unless the key is there already.
+pub(crate) async fn tenant_with_key(
+    house: &House,
+    token: &str,
+    holder: &str,
+) -> Result<(), Failure> {
+    let hash = token_hash(token);
+    let known = house
+        .query(Query::Credential { hash })
+        .await
+        .map_err(|no| failed("look for the key", &no))?;
+    if matches!(known, Answer::Credential(Some(_))) {
+        return Ok(());
+    }
+    let make = Command::PutTenant { tenant: tenant() };
+    let made = house.submit(envelope(Target::Cluster, make, "seed-tenant")?).await;
+    unless_there("make the tenant", made)?;
+    let digits: String = hash.to_string().chars().take(8).collect();
+    let id = format!("{holder}-{digits}");
+    let roles = ROLES.iter().filter_map(|role| RoleName::parse(role).ok()).collect();
+    let put = Command::PutKey { id: id.as_str().into(), hash, name: holder.into(), roles };
+    let key = format!("seed-key-{id}");
+    let made = house.submit(envelope(Target::Tenant(tenant()), put, &key)?).await;
+    unless_there("make the key", made)
+}
+
+/// Deploys the sample definition unless a version of it is there; returns its name.
+pub(crate) async fn sample(house: &House) -> Result<String, Failure> {
+    let broken = |why: &str| Failure::broken(format!("the embedded sample definition {why}"));
+    let document = statehouse_chart::load::load(SAMPLE).map_err(|_| broken("does not load"))?;
+    let canonical = document.canonical();
+    let id = document.node("/id").and_then(|node| node.as_text()).unwrap_or_default();
+    let name = DefinitionName::parse(id).map_err(|error| broken(&error.to_string()))?;
+    let question = Query::Definition { tenant: tenant(), name: name.clone(), version: None };
+    match house.query(question).await {
+        Ok(_) => return Ok(name.to_string()),
+        Err(no) if no.code == RejectionCode::UnknownDefinition => {}
+        Err(no) => return Err(failed("look for the sample definition", &no)),
+    }
+    let version = document
+        .node("/version")
+        .and_then(|node| node.as_integer())
+        .and_then(|n| u32::try_from(n).ok());
+    let digest = Digest::of(canonical.as_bytes());
+    let key = format!("seed-sample-{digest}");
+    let deploy = Command::Deploy {
+        name: name.clone(),
+        version,
+        digest,
+        document: Json::from_trusted(canonical),
+    };
+    let deployed = house.submit(envelope(Target::Tenant(tenant()), deploy, &key)?).await;
+    unless_there("deploy the sample definition", deployed)?;
+    Ok(name.to_string())
+}
+
+/// Writes a token to a file that only its owner can read.
+pub(crate) fn write_secret(path: &Path, token: &str) -> Result<(), Failure> {
+    let write = || {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        // An older file keeps its mode when it is opened.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        file.write_all(format!("{token}\n").as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|error: std::io::Error| Failure::file("write the token to", path, &error))
+}
+
+fn tenant() -> TenantId {
+    TenantId::parse(TENANT).expect("the constant is a tenant's name")
+}
+
+fn envelope(target: Target, command: Command, key: &str) -> Result<CommandEnvelope, Failure> {
+    let key = KeyText::parse(key).map_err(|error| Failure::broken(error.to_string()))?;
+    Ok(CommandEnvelope {
+        fingerprint: Digest::of(key.as_str().as_bytes()),
+        key: Key::Operator(key),
+        target,
+        command,
+        correlation: None,
+        trace: TraceContext::default(),
+        remaining_ms: limits::DEADLINE_MS_DEFAULT,
+        expected: None,
+        actor: Actor::system(),
+        reason: Some("first start".into()),
+        attempt: 1,
+    })
+}
+
+// What is there already needs not be made again. A refusal that was stored is a receipt.
+fn unless_there(what: &str, answer: Result<Receipt, Rejection>) -> Result<(), Failure> {
+    match answer {
+        Err(no) if no.code != RejectionCode::AlreadyExists => Err(failed(what, &no)),
+        Ok(Receipt { kind: ReceiptKind::Refused(code), body, .. })
+            if code != RejectionCode::AlreadyExists =>
+        {
+            Err(Failure::problem(code.status(), body.to_value()))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn failed(what: &str, no: &Rejection) -> Failure {
+    Failure::new(
+        crate::cli::exit::Exit::of_class(no.code.class()),
+        no.code.code(),
+        format!("cannot {what}: {}", no.detail),
+        no.code.advice().text(),
+    )
+}
