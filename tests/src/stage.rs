@@ -50,6 +50,23 @@ impl Stage {
         Ok(Self { folder: folder.to_owned(), server, token })
     }
 
+    /// Starts a node that has much to say, on a standard error that takes nothing, like a file on a full disk.
+    ///
+    /// # Errors
+    /// The node did not start.
+    pub fn open_mute(folder: &Path) -> Result<Self, ServerError> {
+        let address = free_address().expect("loopback has a free port");
+        let Launch { binary, arguments, environment, logs, address } = launch(folder, &address);
+        let exec = ["-c", "exec \"$0\" \"$@\" 2>/dev/full"].map(str::to_owned);
+        let program = binary.display().to_string();
+        let arguments = exec.into_iter().chain([program]).chain(arguments);
+        let arguments = arguments.chain(["--log".to_owned(), "debug".to_owned()]).collect();
+        let launch = Launch { binary: "/bin/sh".into(), arguments, environment, logs, address };
+        let server = Server::start(launch, START_WITHIN)?;
+        let token = token(&folder.join("data"));
+        Ok(Self { folder: folder.to_owned(), server, token })
+    }
+
     /// Returns the node's data directory.
     #[must_use]
     pub fn data(&self) -> PathBuf {
@@ -89,7 +106,7 @@ impl Stage {
             headers.push(("idempotency-key", key));
         }
         ask(self.server.address(), request, &headers, body)
-            .unwrap_or_else(|error| panic!("{request}: {error}"))
+            .unwrap_or_else(|error| panic!("{request}: {error}\n{}", self.server.errors()))
     }
 
     /// Starts an instance of the sample under a key of its own name.

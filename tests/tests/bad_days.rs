@@ -93,11 +93,12 @@ impl Drop for SmallDisk {
 #[test]
 fn a_full_disk_refuses_commands_serves_reads_and_heals() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&folder.path().join("disk"), "512m") else {
+    // The node's data alone: what it writes to its terminal stays readable.
+    let Some(disk) = SmallDisk::mount(&folder.path().join("data"), "512m") else {
         println!("skipped: this process may not mount a file system");
         return;
     };
-    let stage = Stage::open(&disk.0).unwrap();
+    let stage = Stage::open(folder.path()).unwrap();
     assert_eq!(stage.start_sample("before").status, 201);
     let filler = disk.0.join("filler");
     let mut file = fs::File::create(&filler).unwrap();
@@ -129,6 +130,15 @@ fn a_full_disk_refuses_commands_serves_reads_and_heals() {
     let stage = stage.kill_and_start().unwrap();
     assert_eq!(stage.read("before").status, 200);
     assert_eq!(stage.read(&format!("full-{tries}")).status, 200);
+}
+
+#[test]
+fn a_terminal_that_takes_nothing_costs_the_lines_and_not_the_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stage = Stage::open_mute(folder.path()).unwrap();
+    assert_eq!(stage.start_sample("a-1").status, 201);
+    let status = stage.server.stop(Duration::from_secs(10)).unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 /// Flips a bit of each byte of a text wherever it stands in a file; returns how often it was found.

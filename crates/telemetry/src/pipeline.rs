@@ -89,7 +89,12 @@ where
     let filter = EnvFilter::builder()
         .parse(format!("{QUIET}{}", logs.filter))
         .map_err(|source| TelemetryError::Filter { filter: logs.filter.clone(), source })?;
-    let base = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    // A line that cannot be written is lost and nothing else: the library would report it on the standard error, where
+    // the same full disk makes the report a panic.
+    let base = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false);
     Ok(match logs.format {
         LogFormat::Text => Box::new(base.with_ansi(colour && !no_color()).finish()),
         LogFormat::Json => Box::new(base.json().flatten_event(true).finish()),
