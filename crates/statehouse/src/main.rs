@@ -11,6 +11,9 @@ pub mod clock;
 mod config;
 mod serve;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main().into()
 }

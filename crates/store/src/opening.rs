@@ -56,10 +56,10 @@ pub(crate) fn connect(path: &Path, writes: bool) -> Result<Connection, Fault> {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-        connection.pragma_update(None, "cache_size", -8_192)?;
+        connection.pragma_update(None, "cache_size", -4_096)?;
     } else {
         connection.pragma_update(None, "query_only", true)?;
-        connection.pragma_update(None, "cache_size", -1_024)?;
+        connection.pragma_update(None, "cache_size", -512)?;
     }
     Ok(connection)
 }
