@@ -24,7 +24,8 @@ use statehouse_contract::limits;
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/node.toml");
 
 // Settings that have no default. A test holds this list and the file above against the structs below.
-const OPTIONAL: [&str; 2] = ["api.advertise", "node.region"];
+const OPTIONAL: [&str; 4] =
+    ["api.advertise", "api.tls_certificate", "api.tls_private_key", "node.region"];
 
 /// Everything that an operator sets.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -60,6 +61,10 @@ pub(crate) struct ApiSettings {
     pub(crate) listen: SocketAddr,
     /// The address that others see; `None` = where it listens.
     pub(crate) advertise: Option<String>,
+    /// The file with its certificate chain; `None` = plain HTTP.
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// The file with the certificate's private key.
+    pub(crate) tls_private_key: Option<PathBuf>,
     /// Whether a proxy in front terminates TLS.
     pub(crate) behind_proxy: bool,
     /// How long a stopping node goes on answering.
@@ -291,11 +296,23 @@ impl Settings {
             format!("{} is not within 1 to {}", self.node.shards, limits::SHARDS_MAX),
         )?;
         rule(
-            self.api.listen.ip().is_loopback() || self.api.behind_proxy,
+            self.api.tls_certificate.is_some() || self.api.tls_private_key.is_none(),
+            "api.tls_private_key",
+            "a key without its certificate: set `api.tls_certificate` as well".to_owned(),
+        )?;
+        rule(
+            self.api.tls_private_key.is_some() || self.api.tls_certificate.is_none(),
+            "api.tls_certificate",
+            "a certificate without its key: set `api.tls_private_key` as well".to_owned(),
+        )?;
+        let is_guarded = self.api.tls_certificate.is_some() || self.api.behind_proxy;
+        rule(
+            self.api.listen.ip().is_loopback() || is_guarded,
             "api.listen",
             format!(
-                "{} is not loopback, and this release speaks plain HTTP: put a proxy that terminates TLS in \
-                 front and set `api.behind_proxy = true` (flag --behind-proxy), or listen on 127.0.0.1",
+                "{} is not loopback, and plain HTTP would show every token: set `api.tls_certificate` and \
+                 `api.tls_private_key`, or put a proxy that terminates TLS in front and set \
+                 `api.behind_proxy = true` (flag --behind-proxy), or listen on 127.0.0.1",
                 self.api.listen
             ),
         )?;

@@ -19,6 +19,7 @@ use std::{
 
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use statehouse_cluster::{Bootstrap, Node, NodeConfig, NodeError, Tuning};
 use statehouse_contract::{NodeId, limits};
@@ -34,7 +35,7 @@ use crate::{
         settings,
     },
     clock::SystemClock,
-    config::{LineFormat, Loaded, Settings, Sources},
+    config::{ApiSettings, LineFormat, Loaded, Settings, Sources},
 };
 use house::House;
 
@@ -97,6 +98,7 @@ pub(crate) struct Started {
     /// The node, and the way to it.
     pub(crate) house: House,
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     address: SocketAddr,
     pipeline: Pipeline,
     clock: SystemClock,
@@ -109,6 +111,8 @@ impl Started {
     pub(crate) async fn start(loaded: &Loaded, bootstrap: Bootstrap) -> Result<Self, Failure> {
         let settings = &loaded.settings;
         let pipeline = telemetry(settings)?;
+        let tls = tls(&settings.api)?;
+        let scheme = scheme(tls.as_ref());
         let directory = settings.directory();
         // The address first, because the node tells it to others; but a directory in use is the better reason.
         let bound = TcpListener::bind(settings.api.listen).await;
@@ -120,7 +124,7 @@ impl Started {
             data: directory.clone(),
             node,
             shards: settings.node.shards,
-            api: api.unwrap_or_else(|| url(address.unwrap_or(settings.api.listen))),
+            api: api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen))),
             region: settings.node.region.clone(),
             bootstrap,
             clock: Arc::new(clock),
@@ -137,14 +141,14 @@ impl Started {
             }
         };
         let address = address.unwrap_or(settings.api.listen);
-        let started = Self { house, listener, address, pipeline, clock, node, directory };
+        let started = Self { house, listener, tls, address, pipeline, clock, node, directory };
         started.write_down(loaded)?;
         Ok(started)
     }
 
     /// Returns the address of the API as a client writes it.
     pub(crate) fn url(&self) -> String {
-        url(self.address)
+        url(scheme(self.tls.as_ref()), self.address)
     }
 
     // Who runs here, for people and for `second process` messages; none of it is read back as truth.
@@ -160,7 +164,7 @@ impl Started {
 
     /// Serves until a signal, then drains and stops everything.
     pub(crate) async fn serve(self, settings: &Settings) -> Result<Exit, Failure> {
-        let Self { house, listener, pipeline, clock, node, directory, .. } = self;
+        let Self { house, listener, tls, pipeline, clock, node, directory, .. } = self;
         let state = ApiState::new(
             Arc::new(house.clone()),
             Arc::new(clock),
@@ -178,7 +182,7 @@ impl Started {
         };
         let drain = Duration::from_millis(settings.api.drain_ms)
             .min(Duration::from_millis(limits::DRAIN_MS_MAX) - 2 * CLOSE_MAX);
-        let serving = api::serve(listener, state, shutdown);
+        let serving = api::serve(listener, tls, state, shutdown);
         let overdue = async {
             signalled.notified().await;
             tokio::time::sleep(drain).await;
@@ -318,8 +322,27 @@ fn failed(why: &str) -> Failure {
     )
 }
 
-fn url(address: SocketAddr) -> String {
-    format!("http://{address}")
+fn scheme(tls: Option<&TlsAcceptor>) -> &'static str {
+    if tls.is_some() { "https" } else { "http" }
+}
+
+fn url(scheme: &str, address: SocketAddr) -> String {
+    format!("{scheme}://{address}")
+}
+
+// The settings were checked: there are both files or neither.
+fn tls(settings: &ApiSettings) -> Result<Option<TlsAcceptor>, Failure> {
+    let (Some(certificate), Some(key)) = (&settings.tls_certificate, &settings.tls_private_key)
+    else {
+        return Ok(None);
+    };
+    let acceptor = api::acceptor(certificate, key).map_err(|error| {
+        Failure::usage(
+            error.to_string(),
+            "look at `api.tls_certificate` and `api.tls_private_key`: two files in PEM form, the chain and its own key",
+        )
+    })?;
+    Ok(Some(acceptor))
 }
 
 fn address_taken(address: SocketAddr, error: &std::io::Error) -> Failure {

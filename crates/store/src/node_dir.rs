@@ -27,7 +27,7 @@ pub struct NodeDir(Arc<Locked>);
 struct Locked {
     path: PathBuf,
     _lock: File,
-    _end: mpsc::Sender<Infallible>,
+    _end: mpsc::SyncSender<Infallible>,
 }
 
 /// Tells when a directory that this process had locked is free again.
@@ -65,7 +65,7 @@ impl NodeDir {
         let lock = lock.map_err(|error| StoreError::io("open lock file", &file, error))?;
         match lock.try_lock() {
             Ok(()) => {
-                let (end, ended) = mpsc::channel();
+                let (end, ended) = mpsc::sync_channel(0);
                 let locked = Locked { path: path.to_owned(), _lock: lock, _end: end };
                 Ok((Self(Arc::new(locked)), Release(Mutex::new(ended))))
             }

@@ -52,11 +52,13 @@ mod server;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod watch;
 
 pub(crate) use auth::{new_token, token_hash};
 pub(crate) use backend::{Backend, Readiness};
 pub(crate) use server::serve;
+pub(crate) use tls::acceptor;
 
 use metrics::Metrics;
 use routes::{Method, Route};

@@ -3,8 +3,8 @@
 //! HTTP/1.1 and HTTP/2 on one port. Connections are bounded, and so is the time a client may take for its
 //! request head; a place is taken before a connection is accepted, so the rest waits in the listener's queue.
 //!
-//! Absent on purpose: TLS, and any retry of a failed accept but the obvious one: out of file descriptors
-//! passes, so it waits a moment.
+//! Absent on purpose: where certificates come from, and any retry of a failed accept but the obvious one: out of file
+//! descriptors passes, so it waits a moment.
 //!
 //! Invariant: when this returns, every connection has ended or was given up after the drain.
 
@@ -29,10 +29,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 use statehouse_contract::limits;
 
@@ -52,12 +54,13 @@ const PING: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until `shutdown` ends, then drains: no new connections, open watches end, requests under way are
-/// answered, for at most eight tenths of `limits::DRAIN_MS_MAX`.
+/// answered, for at most eight tenths of `limits::DRAIN_MS_MAX`. With `tls` it speaks HTTPS alone.
 ///
 /// # Errors
 /// Passes on what the listener says when it cannot accept any more.
 pub(crate) async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
@@ -78,9 +81,18 @@ pub(crate) async fn serve(
             Ok(None) => continue,
             Err(error) => break Err(error),
         };
-        let talk = talk(stream, service.clone(), Arc::clone(&builder), graceful.watcher());
+        let (service, builder) = (service.clone(), Arc::clone(&builder));
+        let (watcher, tls) = (graceful.watcher(), tls.clone());
         connections.spawn(async move {
-            talk.await;
+            match tls {
+                None => talk(stream, service, builder, watcher).await,
+                // A handshake that fails or takes too long is a client that went away.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, tls.accept(stream)).await {
+                        talk(stream, service, builder, watcher).await;
+                    }
+                }
+            }
             drop(place);
         });
     };
@@ -98,7 +110,7 @@ pub(crate) async fn serve(
 
 /// Answers one connection until it ends.
 async fn talk(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: TowerToHyperService<Router>,
     builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: Watcher,

@@ -59,6 +59,9 @@ pub(crate) struct Global {
     /// File that holds the token [default: $STATEHOUSE_TOKEN, else ./statehouse-data/dev-token].
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// Certificates to trust for https addresses, in PEM form [default: those of the system].
+    #[arg(long, global = true, env = "STATEHOUSE_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Print the equivalent curl line instead of sending the request.
     #[arg(long, global = true)]
     pub(crate) curl: bool,
@@ -87,6 +90,7 @@ pub(crate) struct Session {
     servers: Vec<String>,
     token: Option<String>,
     token_place: TokenPlace,
+    ca_file: Option<PathBuf>,
     curl: bool,
 }
 
@@ -125,6 +129,7 @@ impl Session {
             servers: servers.iter().map(|text| with_scheme(text)).collect(),
             token,
             token_place,
+            ca_file: global.ca_file.clone(),
             curl: global.curl,
         })
     }
@@ -156,8 +161,13 @@ impl Session {
         options.tenant.clone_from(&self.tenant);
         options.budget =
             Budget { total: self.timeout, attempt: self.timeout, attempts_max: ATTEMPTS_MAX };
+        if let Some(path) = &self.ca_file {
+            let read = std::fs::read(path);
+            let pem = read.map_err(|error| Failure::file("read certificates in", path, &error))?;
+            options.authority_pem = Some(pem);
+        }
         Client::new(options).map_err(|error| {
-            Failure::usage(error.to_string(), "look at --servers and --token-file")
+            Failure::usage(error.to_string(), "look at --servers, --token-file and --ca-file")
         })
     }
 
@@ -193,7 +203,7 @@ impl Session {
             TokenPlace::Nowhere => None,
         };
         let server = self.servers.first().map_or(DEV_SERVER, String::as_str);
-        curl::line(request, server, token.as_deref())
+        curl::line(request, server, token.as_deref(), self.ca_file.as_deref())
     }
 
     /// Says what a call that was not done means for the person who typed it.

@@ -87,15 +87,27 @@ fn a_wrong_value_names_its_key_and_its_layer() {
 }
 
 #[test]
-fn a_node_off_loopback_needs_a_proxy() {
+fn a_node_off_loopback_needs_a_certificate_or_a_proxy() {
+    let open = "[api]\nlisten = \"0.0.0.0:7400\"\n";
     assert_eq!(
-        error_of("[api]\nlisten = \"0.0.0.0:7400\"\n"),
-        "`api.listen` in DIR/node.toml: 0.0.0.0:7400 is not loopback, and this release speaks plain HTTP: put a \
-         proxy that terminates TLS in front and set `api.behind_proxy = true` (flag --behind-proxy), or listen on \
-         127.0.0.1"
+        error_of(open),
+        "`api.listen` in DIR/node.toml: 0.0.0.0:7400 is not loopback, and plain HTTP would show every token: set \
+         `api.tls_certificate` and `api.tls_private_key`, or put a proxy that terminates TLS in front and set \
+         `api.behind_proxy = true` (flag --behind-proxy), or listen on 127.0.0.1"
     );
-    let (_directory, sources) = sources("[api]\nlisten = \"0.0.0.0:7400\"\nbehind_proxy = true\n");
-    assert!(load(&sources).is_ok());
+    let pair = "tls_certificate = \"a.pem\"\ntls_private_key = \"a-key.pem\"\n";
+    for guarded in [format!("{open}behind_proxy = true\n"), format!("{open}{pair}")] {
+        let (_directory, sources) = sources(&guarded);
+        assert!(load(&sources).is_ok(), "{guarded}");
+    }
+}
+
+#[test]
+fn a_certificate_and_its_key_come_together() {
+    let text = error_of("[api]\ntls_certificate = \"a.pem\"\n");
+    assert!(text.contains("set `api.tls_private_key` as well"), "{text}");
+    let text = error_of("[api]\ntls_private_key = \"a.pem\"\n");
+    assert!(text.contains("set `api.tls_certificate` as well"), "{text}");
 }
 
 #[test]
