@@ -204,20 +204,20 @@ impl Reign {
         Ok(DueNow { rows: rows.collect(), next: page.next })
     }
 
-    /// Returns when something is due next.
+    /// Returns when something is due next, after a time.
     ///
     /// # Errors
     /// As every reading.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, RowsError> {
-        Ok(self.view().next_due()?)
+    pub fn next_due(&self, after: Timestamp) -> Result<Option<Timestamp>, RowsError> {
+        Ok(self.view().next_due(after)?)
     }
 
-    /// Reads the shard's applied time, for a new reign.
+    /// Starts the shard's time from what is applied, for a new reign.
     ///
     /// # Errors
     /// As every reading.
     pub fn read_time(&self) -> Result<(), RowsError> {
-        self.learn_time(self.view().meta()?.time);
+        self.begin_time(self.view().meta()?.time);
         Ok(())
     }
 

@@ -146,10 +146,15 @@ impl Reign {
         last.max(self.now())
     }
 
-    /// Returns the shard's time now: `max(applied, clock)`.
+    /// Returns the shard's time now: `max(applied, clock)`, where a clock that was set back goes on from what was applied.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.seat.applied_time().max(self.seat.ground().clock.now())
+        self.seat.now()
+    }
+
+    /// Starts the time of this reign from what is applied.
+    pub(crate) fn begin_time(&self, applied: Timestamp) {
+        self.seat.begin_time(applied);
     }
 
     /// Takes note of a time that is applied.

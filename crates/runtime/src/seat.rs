@@ -15,7 +15,7 @@ use std::{
 
 use statehouse_contract::{Clock, NodeId, Rejection, RejectionCode, ShardId, TenantId, Timestamp};
 use statehouse_log::ShardLog;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     admission::Admission,
@@ -61,11 +61,16 @@ pub struct Seat {
     hint: TimerHint,
     /// The highest time of which this node knows that it is applied.
     time: AtomicI64,
+    /// How far the shard's time ran ahead of the clock when the reign began, in milliseconds.
+    lead_ms: AtomicI64,
     live: AtomicUsize,
     /// Definitions whose document is in this shard's rows: nothing ever takes one out again.
     held: Mutex<HashSet<DefinitionKey>>,
     closed: Mutex<Option<String>>,
 }
+
+/// A clock that is further behind the log than this is worth a line.
+const CLOCK_LEAD_WARN_MS: i64 = 1_000;
 
 /// Most names of definitions that are remembered to be held.
 const HELD_MAX: usize = 10_000;
@@ -92,6 +97,7 @@ impl Seat {
             admission,
             hint: TimerHint::new(),
             time: AtomicI64::new(i64::MIN),
+            lead_ms: AtomicI64::new(0),
             live: AtomicUsize::new(0),
             held: Mutex::default(),
             closed: Mutex::new(Some("the shard is opening".to_owned())),
@@ -204,6 +210,23 @@ impl Seat {
     /// Returns the highest time of which this node knows that it is applied.
     pub(crate) fn applied_time(&self) -> Timestamp {
         Timestamp(self.time.load(Ordering::Acquire))
+    }
+
+    /// Returns the shard's time now: the clock, moved on so that it begins no earlier than what was applied before.
+    pub(crate) fn now(&self) -> Timestamp {
+        let lead_ms = self.lead_ms.load(Ordering::Acquire);
+        self.applied_time().max(self.ground.clock.now().after_ms(lead_ms))
+    }
+
+    /// Starts the time of a reign. A clock that was set back since the last entry goes on from that entry: time that
+    /// stood still until the clock had caught up would hold back every timer.
+    pub(crate) fn begin_time(&self, applied: Timestamp) {
+        self.learn_time(applied);
+        let lead_ms = applied.since_ms(self.ground.clock.now()).max(0);
+        self.lead_ms.store(lead_ms, Ordering::Release);
+        if lead_ms >= CLOCK_LEAD_WARN_MS {
+            warn!(shard = %self.shard(), lead_ms, "the clock is behind the last entry; time goes on from that entry");
+        }
     }
 
     /// Takes note of a time that is applied.

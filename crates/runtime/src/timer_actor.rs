@@ -175,12 +175,8 @@ impl TimerState {
             return Ok(Some(now));
         }
         let waiting = self.left.values().map(|left| left.until).filter(|until| *until > now).min();
-        // Rows that are left alone stand before all others; what comes next is looked for no later than they.
-        let next = match waiting {
-            Some(_) => waiting,
-            None => self.reign.next_due()?,
-        };
-        Ok(next)
+        // Every row up to now was fired or is left alone.
+        Ok(waiting.into_iter().chain(self.reign.next_due(now)?).min())
     }
 
     fn is_left(&self, row: &DueFound, now: Timestamp) -> bool {

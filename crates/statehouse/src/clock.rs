@@ -1,21 +1,23 @@
 //! The machine's clock, behind the contract's trait.
 //!
-//! Wall time is read once, at the start; from there the monotonic clock counts, so that a step of the
-//! wall clock does not enter. What is decided is never earlier than what a shard has applied: the runtime sees to that.
+//! Wall time is read once, at the start; from there the boot clock counts, which steps of the wall clock do not enter
+//! and which goes on while the machine is suspended. What is decided is never earlier than what a shard has applied:
+//! the runtime sees to that.
 //!
 //! Absent on purpose: the cluster clock (the median over the voters); it will stand behind this same trait.
 //!
 //! Invariant: what `now` returns never goes back within one process.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use statehouse_contract::{Clock, Timestamp};
 
-/// Wall time at the start, moved on by the monotonic clock.
+/// Wall time at the start, moved on by the boot clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SystemClock {
     base: Timestamp,
-    since: Instant,
+    since_ms: i64,
 }
 
 impl SystemClock {
@@ -24,15 +26,20 @@ impl SystemClock {
     pub(crate) fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let base = Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
-        Self { base, since: Instant::now() }
+        Self { base, since_ms: boot_ms() }
     }
 }
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let passed_ms = i64::try_from(self.since.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.base.after_ms(passed_ms)
+        self.base.after_ms(boot_ms() - self.since_ms)
     }
+}
+
+/// Milliseconds since the machine was started, suspended or not.
+fn boot_ms() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec * 1_000 + time.tv_nsec / 1_000_000
 }
 
 #[cfg(test)]

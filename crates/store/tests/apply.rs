@@ -171,7 +171,7 @@ fn due_rows_are_armed_held_released_fired_once_and_given_in_shares() {
     };
     assert_eq!(times(5_600, 10), [5_000, 5_500]);
     assert_eq!(times(9_000, 1), [5_000]);
-    assert_eq!(view.next_due().unwrap(), Some(Timestamp(5_000)));
+    assert_eq!(view.next_due(Timestamp(0)).unwrap(), Some(Timestamp(5_000)));
     let page = view.due(Timestamp(9_000), None, 1, 10).unwrap();
     assert!(matches!(&page.items[0].owner, DueOwner::Instance { born: 1, .. }));
     let page = view.due(Timestamp(9_000), page.next.as_ref(), 1, 10).unwrap();

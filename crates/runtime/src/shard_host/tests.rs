@@ -297,6 +297,20 @@ async fn a_second_host_on_the_same_directory_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_was_set_back_between_two_starts_holds_no_timer_back() {
+    let house = Fixture::new().await;
+    house.start("a", "s").await.unwrap();
+    house.send("a", "wind", "w").await.unwrap();
+    let day_ms = 86_400_000;
+    house.clock.advance(-day_ms);
+    let house = house.restart().await;
+    assert_eq!(house.read("a").await.configuration, ["wound"]);
+    house.clock.advance(30_000);
+    house.until("the timer fires", async |house| house.read("a").await.version == 3).await;
+    assert_eq!(house.read("a").await.configuration, ["closed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dry_run_answers_and_writes_nothing() {
     let house = Fixture::new().await;
     house.start("a", "s").await.unwrap();

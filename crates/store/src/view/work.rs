@@ -126,15 +126,16 @@ impl View {
         })
     }
 
-    /// Returns the time of the earliest due work that is not held.
+    /// Returns the time of the earliest due work after a time that is not held.
     ///
     /// # Errors
     /// As every question.
-    pub fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub fn next_due(&self, after: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.ask("read due work", |connection| {
-            let mut read = connection
-                .prepare_cached("SELECT at FROM due WHERE held = 0 ORDER BY at LIMIT 1")?;
-            Ok(read.query_row([], |row| row.get(0)).optional()?.map(Timestamp))
+            let mut read = connection.prepare_cached(
+                "SELECT at FROM due WHERE held = 0 AND at > ?1 ORDER BY at LIMIT 1",
+            )?;
+            Ok(read.query_row([after.0], |row| row.get(0)).optional()?.map(Timestamp))
         })
     }
 
