@@ -41,25 +41,28 @@ impl Metrics {
         };
         let count = |name, unit, help, of: fn(&Self) -> &AtomicU64| {
             let own = Arc::clone(self);
-            meters.watch(name, unit, help, move || of(&own).load(Ordering::Relaxed) as f64);
+            meters.watch_count(name, unit, help, move || of(&own).load(Ordering::Relaxed));
         };
-        level("statehouse_instances_live", "{instance}", "Instance actors awake now", |m| &m.live);
-        level("statehouse_instances_quarantined", "{instance}", "Instances set aside now", |m| {
+        level("statehouse.instances.live", "{instance}", "Instance actors awake now", |m| &m.live);
+        level("statehouse.instances.quarantined", "{instance}", "Instances set aside now", |m| {
             &m.quarantined
         });
-        count("statehouse_instance_failures", "{failure}", "Instance actors that failed", |m| {
+        count("statehouse.instance.failures", "{failure}", "Instance actors that failed", |m| {
             &m.failures
         });
-        count("statehouse_instances_passivated", "{instance}", "Instances sent to sleep", |m| {
+        count("statehouse.instances.passivated", "{instance}", "Instances sent to sleep", |m| {
             &m.passivated
         });
-        count("statehouse_instances_woken", "{instance}", "Instances woken", |m| &m.woken);
-        count("statehouse_due_fired", "{row}", "Timers and other due work fired", |m| &m.fired);
-        count("statehouse_entries_fenced", "{entry}", "Entries that met a fence", |m| &m.fenced);
-        count("statehouse_replays", "{command}", "Commands answered by a stored receipt", |m| {
-            &m.replayed
-        });
-        count("statehouse_invariant_violations", "{violation}", "Broken laws", |m| &m.violations);
+        count("statehouse.instances.woken", "{instance}", "Instances woken", |m| &m.woken);
+        count("statehouse.due.fired", "{row}", "Timers and other due work fired", |m| &m.fired);
+        count("statehouse.entries.fenced", "{entry}", "Entries that met a fence", |m| &m.fenced);
+        count(
+            "statehouse.receipts.found",
+            "{command}",
+            "Commands answered by a stored receipt",
+            |m| &m.replayed,
+        );
+        count("statehouse.invariant.violations", "{violation}", "Broken laws", |m| &m.violations);
     }
 }
 

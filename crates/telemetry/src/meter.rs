@@ -248,6 +248,23 @@ impl Meters {
             .build();
     }
 
+    /// Watches a count that only grows and is kept elsewhere; `read` as in [`watch`](Self::watch).
+    pub fn watch_count(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let _ = self
+            .meter
+            .u64_observable_counter(name)
+            .with_unit(unit)
+            .with_description(help)
+            .with_callback(move |observer| observer.observe(read(), &[]))
+            .build();
+    }
+
     /// Writes every instrument in Prometheus' text format, version 0.0.4, sorted by name.
     #[must_use]
     pub fn render(&self) -> String {

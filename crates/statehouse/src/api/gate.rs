@@ -1,6 +1,6 @@
 //! The gate: what every request passes before a handler sees it, and every answer after.
 //!
-//! In this order: permit, headers, credential, tenant, role, query, body. A refusal for lack of room comes
+//! In this order: permit, credential, tenant, role, headers, query, key, body. A refusal for lack of room comes
 //! before anything is read or hashed, so it costs next to nothing. Afterwards every answer, a "no" and a
 //! caught panic too, gets the same headers and is counted once.
 //!

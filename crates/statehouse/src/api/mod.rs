@@ -4,8 +4,7 @@
 //! each request passes. The handlers are short, because what they get was checked and what they give is
 //! rendered elsewhere.
 //!
-//! Absent on purpose: any decision about an instance, any knowledge of shards or files, and TLS (it ends in
-//! front of the listener that [`serve`] is given).
+//! Absent on purpose: any decision about an instance, any knowledge of shards or files.
 #![expect(
     clippy::result_large_err,
     reason = "a rejection is moved a few times at the end of a call; a box would cost an allocation and a word at every use"
