@@ -9,7 +9,7 @@ use statehouse_chart::{
     snapshot::EventClass,
 };
 use statehouse_contract::{
-    Json, Timestamp,
+    Json, ReceiptKind, Timestamp,
     view::{InstanceRow as ListRow, InstanceView, TaskView, TimerView, TransitionView},
 };
 use statehouse_store::{Body, InstanceRow, Placed, entry::Transitioned};
@@ -149,6 +149,7 @@ pub(crate) fn explain(
     chart: &Chart,
     snapshot: &Snapshot,
     tasks: &[TaskShown],
+    refused: Option<&Placed>,
     at: Timestamp,
 ) -> Json {
     let view = instance(row, chart, snapshot, tasks);
@@ -166,6 +167,7 @@ pub(crate) fn explain(
         "queued": snapshot.queue.len(),
         "held": snapshot.inbox.len(),
         "fault": fault(snapshot),
+        "last_refusal": refused.and_then(refusal),
     });
     Json::from_value(&document)
 }
@@ -195,6 +197,22 @@ fn plan(row: &InstanceRow, task: &TaskShown) -> serde_json::Value {
         "wait_ms_after_failure": order.retry.wait_ms(*attempt),
         "timeout_ms": order.timeout_ms,
     })
+}
+
+/// Tells what was refused last, why, to whom, and at which version.
+fn refusal(placed: &Placed) -> Option<serde_json::Value> {
+    let record = &placed.record;
+    let Body::Refused(refused) = &record.entry.body else { return None };
+    let ReceiptKind::Refused(code) = refused.receipt.kind else { return None };
+    let problem = refused.receipt.body.to_value();
+    Some(serde_json::json!({
+        "event": refused.cause.event,
+        "code": problem.get("code").cloned().unwrap_or_else(|| code.code().into()),
+        "detail": problem.get("detail"),
+        "at": record.entry.header.decided_at.to_rfc3339(),
+        "version": record.version.map(|version| version.version),
+        "actor": record.entry.header.actor.name,
+    }))
 }
 
 fn fault(snapshot: &Snapshot) -> Option<serde_json::Value> {

@@ -31,7 +31,6 @@ mod timer_actor;
 
 mod answer;
 mod cache;
-mod dump;
 mod opening;
 pub mod questions;
 pub mod reading;

@@ -30,7 +30,6 @@ use crate::{
     answer::{self, TaskShown},
     cache::RowName,
     decide::{Case, Decision, decide},
-    dump,
     reading::{RowsError, chart_in, resolve, standing, unreadable},
     reject,
     seat::Seat,
@@ -144,8 +143,9 @@ impl Seat {
         let row = row.ok_or_else(|| unknown_instance(key))?;
         let made = self.opened(&view, &row).and_then(|(chart, snapshot)| {
             let tasks = tasks_shown(&view, &row, &snapshot)?;
-            let at = self.ground().clock.now().max(row.updated_at);
-            Ok(answer::explain(&row, &chart, &snapshot, &tasks, at))
+            let at = self.now().max(row.updated_at);
+            let refused = view.last_refusal(key)?;
+            Ok(answer::explain(&row, &chart, &snapshot, &tasks, refused.as_ref(), at))
         });
         made.map_err(|why| unreadable(&why))
     }
@@ -184,7 +184,7 @@ impl Seat {
             standing: standing.as_ref(),
             chart: chart.as_deref(),
             bucket_epoch: 0,
-            at: last.max(self.ground().clock.now()),
+            at: last.max(self.now()),
             term: 0,
             node: self.ground().node,
         };
@@ -280,32 +280,9 @@ impl Seat {
     /// The rejection that the caller gets.
     pub async fn dump(&self, after: u64, limit: u32) -> Result<DumpPage, Rejection> {
         self.begin_read(Consistency::Stale, deadline(0)).await?;
-        let (view, node, shard) = (self.log().view(), self.ground().node, self.shard());
+        let (view, node) = (self.log().view(), self.ground().node);
         let limit = u64::from(limit.clamp(1, 10 * PAGE_MAX));
-        beside(move || {
-            let meta = view.meta()?;
-            let last = meta.applied.unwrap_or(0);
-            let upto = after.saturating_add(limit).min(last);
-            let mut lines = Vec::new();
-            for position in after + 1..=upto {
-                let placed = view.record(position)?;
-                lines.extend(placed.and_then(|placed| dump::entry(&placed, shard, node)));
-            }
-            if upto < last {
-                return Ok(DumpPage { lines, next: Some(upto) });
-            }
-            lines.push(dump::end(&meta, node));
-            let mut cursor = None;
-            loop {
-                let page = view.due(Timestamp(i64::MAX), cursor.as_ref(), 1_000, usize::MAX)?;
-                lines.extend(page.items.iter().filter_map(dump::open));
-                cursor = page.next;
-                if cursor.is_none() {
-                    return Ok(DumpPage { lines, next: None });
-                }
-            }
-        })
-        .await
+        beside(move || Ok(view.dump(node, Some(after), limit)?)).await
     }
 
     /// Returns how the shard stands, as this node sees it.

@@ -77,9 +77,9 @@ impl Teller<'_> {
     fn line(&self, event: &str) -> Line {
         let mut line = Line::new();
         set(&mut line, "e", Some(event));
-        set(&mut line, "node", Some(self.node.to_string()));
+        set(&mut line, "node", Some(self.node.number.to_string()));
         set(&mut line, "n", Some(self.node.incarnation));
-        set(&mut line, "shard", Some(self.meta.shard.to_string()));
+        set(&mut line, "shard", Some(self.meta.shard.0));
         line
     }
 
@@ -137,18 +137,19 @@ impl Teller<'_> {
         set(&mut line, "actor", Some(&*actor.name));
         set(&mut line, "reason", reason.as_deref());
         set(&mut line, "term", Some(*decided_term));
-        set(&mut line, "leader", Some(decided_by.to_string()));
+        set(&mut line, "leader", Some(decided_by.number.to_string()));
         set(&mut line, "at", Some(nanoseconds(*decided_at)));
         set(&mut line, "chain", Some(placed.chain.to_string()));
+        set(&mut line, "level", Some(self.meta.level));
         line
     }
 
     fn transition(&self, placed: &Placed, t: &Transitioned) -> Line {
         let mut line = self.about(placed, &t.instance, t.cause.kind.name(), t.bucket_epoch);
-        set(&mut line, "key", t.key.as_ref().map(key_text));
+        set(&mut line, "key", t.key.as_ref().and_then(key_text));
         set(&mut line, "cmd", Some(&*t.cause.event));
         set(&mut line, "def", Some(t.definition.digest.to_string()));
-        set(&mut line, "exp", version_of(t.expect));
+        set(&mut line, "exp", Some(version_of(t.expect)));
         let fired = match &t.key {
             Some(Key::Timer { id, generation }) => Some((&**id, *generation)),
             _ => None,
@@ -183,10 +184,9 @@ impl Teller<'_> {
             Target::Tenant(_) | Target::Shard(_) | Target::Cluster => return None,
         };
         let mut line = self.about(placed, instance, "refused", refused.bucket_epoch);
-        set(&mut line, "key", Some(key_text(&refused.key)));
+        set(&mut line, "key", key_text(&refused.key));
         set(&mut line, "cmd", Some(&*refused.cause.event));
         set(&mut line, "def", refused.definition.as_ref().map(|pin| pin.digest.to_string()));
-        set(&mut line, "exp", refused.expect.and_then(version_of));
         let code = match refused.receipt.kind {
             statehouse_contract::ReceiptKind::Refused(code) => Some(code.code()),
             _ => None,
@@ -225,9 +225,11 @@ impl Teller<'_> {
     fn open(&self, connection: &Connection) -> Result<Vec<Line>, Fault> {
         let mut lines = Vec::new();
         for row in due::read_all(connection)?.0 {
+            let owner = instances::read(connection, row.slot.born)?.map(|found| found.key);
+            let instance = || owner.as_ref().map_or("", |key| key.instance.as_str()).to_owned();
             let (what, id, generation) = match &row.what.due {
                 Due::Timer { id, generation } => ("timer", id.to_string(), Some(*generation)),
-                Due::Queue => ("queue", "queue".to_owned(), None),
+                Due::Queue => ("queue", instance(), None),
                 Due::PostponeDeadline { ticket } => ("queue", ticket.to_string(), None),
                 Due::Lease { .. }
                 | Due::Attempt { .. }
@@ -236,7 +238,6 @@ impl Teller<'_> {
                     continue;
                 }
             };
-            let owner = instances::read(connection, row.slot.born)?.map(|found| found.key);
             let mut line = self.waiting(what, id, owner.as_ref());
             set(&mut line, "gen", generation);
             set(&mut line, "due", Some(nanoseconds(row.slot.at)));
@@ -268,10 +269,10 @@ fn some(list: Vec<Value>) -> Option<Vec<Value>> {
     (!list.is_empty()).then_some(list)
 }
 
-const fn version_of(expect: Expect) -> Option<u64> {
+const fn version_of(expect: Expect) -> u64 {
     match expect {
-        Expect::Absent => None,
-        Expect::At { version, .. } => Some(version.version),
+        Expect::Absent => 0,
+        Expect::At { version, .. } => version.version,
     }
 }
 
@@ -299,15 +300,14 @@ fn lease_mark(given: &LeaseGiven, worker: &str) -> Value {
     json!({"a": "lease", "id": id, "tok": given.task.token + 1, "who": worker})
 }
 
-/// Writes a key as text: a client's as it was sent, the others with their origin before them.
-fn key_text(key: &Key) -> String {
+/// A client's name for a command. What the system does by itself has no name that anybody could repeat.
+fn key_text(key: &Key) -> Option<&str> {
     match key {
-        Key::Client(text) => text.to_string(),
-        Key::Operator(text) => text.to_string(),
-        Key::Timer { id, generation } => format!("timer:{id}:{generation}"),
-        Key::Task { task, token, verb } => format!("task:{task}:{token}:{verb}"),
-        Key::Outbox { sender, version, n } => format!("outbox:{sender}:{version}:{n}"),
-        Key::Schedule { name, due } => format!("schedule:{name}:{}", due.0),
-        Key::Queue { ticket } => format!("queue:{ticket}"),
+        Key::Client(text) | Key::Operator(text) => Some(text.as_str()),
+        Key::Timer { .. }
+        | Key::Task { .. }
+        | Key::Outbox { .. }
+        | Key::Schedule { .. }
+        | Key::Queue { .. } => None,
     }
 }

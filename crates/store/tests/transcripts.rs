@@ -149,9 +149,9 @@ fn a_retry_gets_its_answer_and_a_late_decision_changes_nothing() {
             refuse a k-5 -> written 2.2: {"code":"not_handled","position":8} at 8
             go a k-5 -> known: {"code":"not_handled","position":8} at 8
             other a k-3 -> key reused
-            e=entry wf=a pos=2 kind=start born=2 ver=1 key=k-1 term=1
+            e=entry wf=a pos=2 kind=start born=2 ver=1 exp=0 key=k-1 term=1
             e=entry wf=a pos=5 kind=cmd born=2 ver=2 exp=1 key=k-3 term=1
-            e=entry wf=a pos=8 kind=refused born=2 ver=2 exp=2 key=k-5 term=1 reason=not_handled
+            e=entry wf=a pos=8 kind=refused born=2 ver=2 key=k-5 term=1 reason=not_handled
             e=shard pos=10
         "#]],
     );
@@ -177,10 +177,10 @@ fn what_an_old_term_decided_is_fenced_unless_its_key_is_known() {
             go a k-2 -> written 2.2: {"version":2,"position":6} at 6
             end a k-3 -> written 2.3: {"version":3,"position":7} at 7
             go b k-1 -> written 8.1: {"version":1,"position":8} at 8
-            e=entry wf=a pos=2 kind=start born=2 ver=1 key=k-1 term=1
+            e=entry wf=a pos=2 kind=start born=2 ver=1 exp=0 key=k-1 term=1
             e=entry wf=a pos=6 kind=cmd born=2 ver=2 exp=1 key=k-2 term=2
             e=entry wf=a pos=7 kind=cmd born=2 ver=3 exp=2 key=k-3 term=2
-            e=entry wf=b pos=8 kind=start born=8 ver=1 key=k-1 term=2
+            e=entry wf=b pos=8 kind=start born=8 ver=1 exp=0 key=k-1 term=2
             e=shard pos=8
         "#]],
     );
@@ -207,9 +207,9 @@ fn a_timer_fires_once_and_not_after_it_was_armed_again() {
             arm a t 5 9000 -> written 2.4: no receipt
             fire a t 2 5000 -> fenced due_missing: no due row at 1970-01-01T00:00:05.000Z
             refuse nobody k-9 -> written -: {"code":"not_handled","position":8} at 8
-            e=entry wf=a pos=2 kind=start born=2 ver=1 key=k-1 term=1
+            e=entry wf=a pos=2 kind=start born=2 ver=1 exp=0 key=k-1 term=1
             e=entry wf=a pos=3 kind=cmd born=2 ver=2 exp=1 term=1 arm=[{"id":"t","gen":2,"due":5000000000}]
-            e=entry wf=a pos=4 kind=timer born=2 ver=3 exp=2 key=timer:t:2 term=1 fire={"id":"t","gen":2}
+            e=entry wf=a pos=4 kind=timer born=2 ver=3 exp=2 term=1 fire={"id":"t","gen":2}
             e=entry wf=a pos=6 kind=cmd born=2 ver=4 exp=3 term=1 arm=[{"id":"t","gen":5,"due":9000000000}]
             e=entry wf=nobody pos=8 kind=refused key=k-9 term=1 reason=not_handled
             e=open wf=a what=timer id=t

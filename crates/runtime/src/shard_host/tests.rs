@@ -323,6 +323,12 @@ async fn a_dry_run_answers_and_writes_nothing() {
     assert!(!real.replayed);
     let asked = house.seat().explain(&key("a")).await.unwrap();
     assert!(asked.as_str().contains(r#""event":"close""#), "{}", asked.as_str());
+    assert!(asked.as_str().contains(r#""last_refusal":null"#), "{}", asked.as_str());
+    let refused = house.send("a", "open", "again").await.unwrap();
+    assert_eq!(refused.kind, ReceiptKind::Refused(RejectionCode::NotHandled));
+    let asked = house.seat().explain(&key("a")).await.unwrap().to_value();
+    let last = &asked["last_refusal"];
+    assert_eq!((&last["event"], &last["code"]), (&"open".into(), &"not_handled".into()), "{last}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -343,7 +349,7 @@ async fn a_dump_tells_every_entry_of_every_instance() {
         .collect();
     assert_eq!(
         kinds,
-        ["entry start start", "entry cmd wind", "entry refused close", "shard - -", "open - -"]
+        ["entry start start", "entry cmd wind", "entry refused close", "open - -", "shard - -"]
     );
     assert_eq!(page.next, None);
 }

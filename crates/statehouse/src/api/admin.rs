@@ -151,9 +151,14 @@ pub(super) async fn set_quota(call: Call) -> Outcome {
             .transpose()
             .map_err(|_| invalid(format!("body member {name}: at most {} is allowed", u32::MAX)))
     };
+    // A bound that nobody keeps would be worse than none.
+    if number("instances").is_some() {
+        let detail = "body member instances: this release does not bound instances; leave it out";
+        return Err(invalid(detail));
+    }
     let quota = Quota {
         commands_per_s: small("commands_per_s")?,
-        instances: number("instances"),
+        instances: None,
         refusals_per_s: small("refusals_per_s")?,
     };
     let receipt = submit(&call, target, Command::SetQuota(quota), print).await?;

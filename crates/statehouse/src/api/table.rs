@@ -289,7 +289,7 @@ pub(super) static ROUTES: &[Route] = &[
         .does(Operation::Admin)
         .takes(BodyShape::Members(&[
             may("commands_per_s", Kind::Number, "commands a second to one node"),
-            may("instances", Kind::Number, "unfinished instances"),
+            may("instances", Kind::Number, "unfinished instances; not in this release"),
             may("refusals_per_s", Kind::Number, "logged refusals a second"),
         ])),
     // The cluster.

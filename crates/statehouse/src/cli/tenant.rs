@@ -63,9 +63,6 @@ pub(crate) struct Quota {
     /// Commands a second that the tenant may send to one node.
     #[arg(long, value_name = "N")]
     commands_per_s: Option<u32>,
-    /// Unfinished instances.
-    #[arg(long, value_name = "N")]
-    instances: Option<u64>,
     /// Logged refusals a second.
     #[arg(long, value_name = "N")]
     refusals_per_s: Option<u32>,
@@ -92,7 +89,6 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
                 let pairs = [
                     ("tenant", text(body, "tenant")),
                     ("commands/s", text(quota, "commands_per_s")),
-                    ("instances", text(quota, "instances")),
                     ("refusals/s", text(quota, "refusals_per_s")),
                 ];
                 format!("{}\n\n{}", output.pairs(&pairs), keys(session, body))
@@ -103,7 +99,6 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
         Verb::Quota(quota) => {
             let body = json!({
                 "commands_per_s": quota.commands_per_s,
-                "instances": quota.instances,
                 "refusals_per_s": quota.refusals_per_s,
             });
             let request = Request::post(session.path("/quota"), Body::Json(body));

@@ -17,6 +17,9 @@ use crate::{
 /// Rows that one look at a tenant's changes walks over.
 const WALKED_MAX: u64 = 2_000;
 
+/// Newest rows of an instance among which its last refusal is looked for.
+const REFUSAL_LOOK_MAX: usize = 200;
+
 /// A page of history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryPage {
@@ -72,6 +75,24 @@ impl View {
             let mut page = transitions(connection, rest, limit, met + 1, row.version.version)?;
             page.next = page.next.max(after);
             Ok(Some(page))
+        })
+    }
+
+    /// Returns the last refusal among an instance's newest rows; nothing if there is none.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn last_refusal(&self, key: &InstanceKey) -> Result<Option<Placed>, StoreError> {
+        self.ask("read the last refusal of an instance", |connection| {
+            let Some(row) = self.find_instance(connection, key)? else { return Ok(None) };
+            let positions = history::positions(connection, row.version.born)?;
+            for position in positions.iter().rev().take(REFUSAL_LOOK_MAX) {
+                let placed = load(connection, *position)?;
+                if matches!(placed.record.entry.body, Body::Refused(_)) {
+                    return Ok(Some(placed));
+                }
+            }
+            Ok(None)
         })
     }
 

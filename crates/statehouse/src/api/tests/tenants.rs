@@ -53,6 +53,9 @@ async fn an_administrator_may_name_any_tenant_but_sees_no_data_of_others() {
     assert!(matches!(&envelope.target, Target::Tenant(tenant) if tenant.as_str() == "other"));
     let Command::SetQuota(quota) = envelope.command else { panic!() };
     assert_eq!((quota.commands_per_s, quota.instances), (Some(5), None));
+    let quota = r#"{"instances": 7}"#;
+    let refused = face.send(Ask::post("/v1/tenants/other/quota", quota)).await.refusal();
+    assert!(refused.starts_with("400 invalid_request: body member instances:"), "{refused}");
     let text = "404 unknown_tenant: there is no tenant of this name that the credential may use";
     for tenant in ["other", "missing", "NOT-A-NAME", "%ff"] {
         let seen = face.send(Ask::get(format!("/v1/tenants/{tenant}/instances"))).await;

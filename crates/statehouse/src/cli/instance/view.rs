@@ -160,6 +160,17 @@ pub(super) fn explain(body: &Value) -> String {
     for timer in items(body, "timers") {
         lines.push(format!("timer {} is due {}", text(timer, "id"), text(timer, "due")));
     }
+    if let Some(refused) = body.get("last_refusal").filter(|refused| refused.is_object()) {
+        lines.push(format!(
+            "last refusal: {} by {} at {}, version {}: {} ({})",
+            text(refused, "event"),
+            text(refused, "actor"),
+            text(refused, "at"),
+            text(refused, "version"),
+            text(refused, "code"),
+            text(refused, "detail"),
+        ));
+    }
     for (name, words) in [("tasks", "open tasks"), ("postponed", "postponed"), ("fault", "fault")] {
         if let Some(value) = body.get(name).filter(|value| !is_nothing(value)) {
             lines.push(format!("{words}:"));
@@ -298,6 +309,8 @@ mod tests {
             ]}],
             "timers": [{"id": "after.7d.waiting", "due": "2026-01-08T00:00:00.000Z"}],
             "tasks": [{"invoke": "charge", "attempt": 2}], "postponed": [], "queued": 0, "held": 1, "fault": null,
+            "last_refusal": {"event": "ship", "code": "not_handled", "detail": "no state takes it",
+                "at": "2026-01-01T00:00:00.000Z", "version": 1, "actor": "ann"},
         });
         expect_test::expect![[r#"
             a-1 version 2: running in [waiting] (approval version 1)
@@ -305,6 +318,7 @@ mod tests {
               rejects (self_approval) if context.amount > 1000: false (context.amount = 12)
               moves to cooling
             timer after.7d.waiting is due 2026-01-08T00:00:00.000Z
+            last refusal: ship by ann at 2026-01-01T00:00:00.000Z, version 1: not_handled (no state takes it)
             open tasks:
               - invoke: charge
                 attempt: 2
