@@ -160,7 +160,11 @@ pub(crate) fn explain(
         "version": view.version,
         "status": view.status,
         "configuration": view.configuration,
-        "accepts": explain_events(chart, snapshot, at),
+        // Whatever the states would take: an instance that does not run takes nothing.
+        "accepts": match snapshot.status {
+            Status::Running => explain_events(chart, snapshot, at),
+            _ => Vec::new(),
+        },
         "timers": view.timers,
         "tasks": tasks.iter().map(|task| plan(row, task)).collect::<Vec<_>>(),
         "postponed": postponed(snapshot),

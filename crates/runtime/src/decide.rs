@@ -185,6 +185,11 @@ impl<'a> Judge<'a> {
             Ok(found) => found,
             Err(decision) => return decision,
         };
+        // A client sends events; the definition says which of them are signals.
+        let is_signal = || chart.signals().any(|(name, _)| name == event);
+        if chart.command(event).is_none() && is_signal() {
+            return self.signal(event, data);
+        }
         let caused = cause(CauseKind::Cmd, event, Some(mask_event(chart, event, data)));
         if let Some(no) = self.conflict(standing) {
             return self.refuse(Some(standing), no, caused);
@@ -251,7 +256,7 @@ impl<'a> Judge<'a> {
         if due > self.case.at {
             return Decision::Nothing;
         }
-        let mut event = "";
+        let mut event = String::new();
         let (trigger, kind) = match what {
             Due::Timer { id, generation } => {
                 let is_open = |timer: &statehouse_chart::snapshot::Timer| {
@@ -264,12 +269,13 @@ impl<'a> Judge<'a> {
                     return Decision::Nothing;
                 };
                 let (id, generation) = (first.id.clone(), first.generation);
+                event.clone_from(&id);
                 (Trigger::Timer { id, generation }, CauseKind::Timer)
             }
             Due::Queue if standing.snapshot.has_queued() => (Trigger::Queue, CauseKind::Queue),
             Due::Queue => return Decision::Nothing,
             Due::PostponeDeadline { ticket } => {
-                event = rows::postponed_event(&standing.snapshot, ticket);
+                event = rows::postponed_event(&standing.snapshot, ticket).to_owned();
                 (Trigger::PostponeExpired { ticket: ticket.to_string() }, CauseKind::Queue)
             }
             // Their actors belong to a later release; no row of theirs exists.
@@ -277,7 +283,7 @@ impl<'a> Judge<'a> {
                 return Decision::Nothing;
             }
         };
-        self.take(standing, chart, &trigger, cause(kind, event, None), Answering::Nobody)
+        self.take(standing, chart, &trigger, cause(kind, &event, None), Answering::Nobody)
     }
 
     /// Returns the instance and its chart, or the refusal that there is none.

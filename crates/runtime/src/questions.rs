@@ -124,7 +124,9 @@ impl Seat {
         let page = found.map_err(|error| read_failed(&error))?;
         let page = page.ok_or_else(|| unknown_instance(key))?;
         let shown = page.rows.iter().filter_map(|placed| {
-            answer::transition(placed, Position::one(self.shard(), placed.record.position))
+            // A page of history is asked for by version, and so are its parts.
+            let version = placed.record.version.map_or(0, |version| version.version);
+            answer::transition(placed, version.to_string())
         });
         let items: Vec<TransitionView> = shown.collect();
         let end_cursor = items.last().map(|last| last.version.to_string());
@@ -282,7 +284,7 @@ impl Seat {
         self.begin_read(Consistency::Stale, deadline(0)).await?;
         let (view, node) = (self.log().view(), self.ground().node);
         let limit = u64::from(limit.clamp(1, 10 * PAGE_MAX));
-        beside(move || Ok(view.dump(node, Some(after), limit)?)).await
+        beside(move || view.dump(node, Some(after), limit)).await
     }
 
     /// Returns how the shard stands, as this node sees it.

@@ -226,7 +226,7 @@ pub(crate) async fn init(init: &Init, output: Output) -> Result<Exit, Failure> {
         .flag("node.data", "--data", init.data.as_ref().map(|path| path.display()))
         .flag("node.shards", "--shards", init.shards)
         // A verb that a person types: only what goes wrong is worth a line.
-        .flag("telemetry.level", "cluster init", Some("warn"));
+        .flag("telemetry.level", "cluster init", Some("warn,openraft=error"));
     let mut loaded = settings::load(&sources)?;
     // Nothing is served: any free port will do.
     loaded.settings.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));

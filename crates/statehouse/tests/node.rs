@@ -120,6 +120,30 @@ fn dev_shows_a_new_token_once_and_keeps_it() {
 }
 
 #[test]
+fn a_token_that_is_set_takes_the_place_of_the_one_before() {
+    let room = Room::new();
+    let says = |server: &Server, token: &str| {
+        fs::write(room.path("token"), token).unwrap();
+        let file = room.path("token").display().to_string();
+        room.run(&["--servers", &server.url(), "--token-file", &file, "instance", "list"]).0
+    };
+    let mut first = room.dev(&["--token", "first"]);
+    assert_eq!((says(&first, "first"), says(&first, "second")), (0, 3));
+    first.stop(ENDED).unwrap();
+    let mut second = room.dev(&["--token", "second"]);
+    assert_eq!((says(&second, "first"), says(&second, "second")), (3, 0));
+    second.stop(ENDED).unwrap();
+    let data = room.path("data").display().to_string();
+    let dev = |token: &str| {
+        room.run(&["dev", "--listen", "127.0.0.1:0", "--data", &data, "--token", token])
+    };
+    let (code, _, errors) = dev("first");
+    assert!(code == 5 && errors.contains("choose a new --token"), "{code} {errors}");
+    let (code, _, errors) = dev("a b");
+    assert!(code == 2 && errors.contains("visible ASCII"), "{code} {errors}");
+}
+
+#[test]
 fn a_second_process_on_the_same_directory_is_refused_and_the_first_goes_on() {
     let room = Room::new();
     let server = room.dev(&[]);

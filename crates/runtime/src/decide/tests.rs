@@ -192,22 +192,29 @@ fn a_postponed_command_expires_at_its_deadline() {
 fn a_signal_is_always_answered_and_an_ignored_one_makes_no_version() {
     check(
         DOOR,
-        "start {}\nsignal ping {}\nsignal noise {}\nsignal unheard {}",
+        "start {}\nsignal ping {}\nsignal noise {}\nsignal unheard {}\nsend ping {}\nsend noise {}",
         &expect![[r#"
-        > start {}
-          1.1 start "start":  -> closed running key k1
-          Created {"id":"i","definition":"door","definition_version":1,"digest":"688de1c8cd8ea0a1582cb58b143518078e457dee3327f931fafb4bd8530fc705","version":1,"from":[],"to":["closed"],"status":"running","tasks":[],"timers":[]}
-        > signal ping {}
-          1.2 signal "ping": closed -> closed running key k2
-          emits {"event":"pong","data":{"n":0}}
-          Accepted {"outcome":"applied","version":2}
-        > signal noise {}
-          refused Accepted
-          {"outcome":"ignored","version":2}
-        > signal unheard {}
-          refused Refused(UnknownEvent)
-          {"type":"/errors/unknown_event","title":"the definition declares no such event","status":409,"detail":"the definition declares no such event","instance":"/v1/tenants/t/instances/i","code":"unknown_event","source":"instance","retryable":false,"advice":"after the instance has changed, send a new command with a new key","version":2,"configuration":["closed"],"accepts":["later","lock","open","ping"]}
-    "#]],
+            > start {}
+              1.1 start "start":  -> closed running key k1
+              Created {"id":"i","definition":"door","definition_version":1,"digest":"688de1c8cd8ea0a1582cb58b143518078e457dee3327f931fafb4bd8530fc705","version":1,"from":[],"to":["closed"],"status":"running","tasks":[],"timers":[]}
+            > signal ping {}
+              1.2 signal "ping": closed -> closed running key k2
+              emits {"event":"pong","data":{"n":0}}
+              Accepted {"outcome":"applied","version":2}
+            > signal noise {}
+              refused Accepted
+              {"outcome":"ignored","version":2}
+            > signal unheard {}
+              refused Refused(UnknownEvent)
+              {"type":"/errors/unknown_event","title":"the definition declares no such event","status":409,"detail":"the definition declares no such event","instance":"/v1/tenants/t/instances/i","code":"unknown_event","source":"instance","retryable":false,"advice":"after the instance has changed, send a new command with a new key","version":2,"configuration":["closed"],"accepts":["later","lock","open","ping"]}
+            > send ping {}
+              1.3 signal "ping": closed -> closed running key k5
+              emits {"event":"pong","data":{"n":0}}
+              Accepted {"outcome":"applied","version":3}
+            > send noise {}
+              refused Accepted
+              {"outcome":"ignored","version":3}
+        "#]],
     );
 }
 

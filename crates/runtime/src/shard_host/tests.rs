@@ -332,6 +332,28 @@ async fn a_dry_run_answers_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_that_is_declared_as_a_signal_is_one_whatever_it_was_sent_as() {
+    let house = Fixture::new().await;
+    house.start("a", "s").await.unwrap();
+    let taken = house.send("a", "ping", "p").await.unwrap();
+    assert!(taken.body.as_str().contains(r#""outcome":"applied","version":2"#), "{taken:?}");
+    house.send("a", "wind", "w").await.unwrap();
+    let ignored = house.send("a", "ping", "p2").await.unwrap();
+    assert_eq!(ignored.kind, ReceiptKind::Accepted);
+    assert!(ignored.body.as_str().contains(r#""outcome":"ignored","version":3"#), "{ignored:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_history_promises_no_more_when_only_refusals_follow() {
+    let house = Fixture::new().await;
+    house.start("a", "s").await.unwrap();
+    house.send("a", "open", "k1").await.unwrap();
+    house.send("a", "open", "k2").await.unwrap();
+    let more = async |limit| house.seat().history(&key("a"), 0, limit).await.unwrap().page.has_more;
+    assert_eq!((more(1).await, more(2).await, more(3).await), (true, false, false));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_tells_every_entry_of_every_instance() {
     let house = Fixture::new().await;
     house.start("a", "s").await.unwrap();

@@ -31,7 +31,7 @@ use super::{
     head::{CORRELATION, Head, TRACEPARENT},
     json,
     problem::{self, Outcome, invalid},
-    routes::{Access, BodyShape, Pool, Route, RouteTag},
+    routes::{Access, BodyShape, Method, Pool, Route, RouteTag},
 };
 
 /// After how long a refused caller may come back.
@@ -47,6 +47,7 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
         let permit = admit(&state, route.pool)?;
         let grant = authorize(&state, route, &mut parts).await?;
         headers_read?;
+        check_version(route, &head)?;
         let params = params(&mut parts).await?;
         let query = Fields::of_query(parts.uri.query(), route.query)?;
         check_key(route, &head, &query)?;
@@ -69,6 +70,14 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
     let outcome = AssertUnwindSafe(answered).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| Err(caught(route, &*panic)));
     finish(&state, route, head, &path, outcome, begun)
+}
+
+/// A condition that nobody judges must not look as if it had held.
+fn check_version(route: &Route, head: &Head) -> Result<(), Rejection> {
+    if head.expected.is_none() || route.method == Method::Get || route.takes_version() {
+        return Ok(());
+    }
+    Err(invalid("header If-Match: there is no version here to be judged at; leave it out"))
 }
 
 /// Answers a request that met no row: an unknown path, or a known one with another method.

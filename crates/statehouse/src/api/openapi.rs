@@ -9,9 +9,10 @@
 use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
+use statehouse_contract::RejectionCode;
 
 use super::{
-    routes::{Access, BodyShape, Field, Kind, Route},
+    routes::{Access, BodyShape, Field, Kind, Method, Route},
     schemas,
     table::ROUTES,
 };
@@ -116,7 +117,11 @@ fn parameters(route: &Route) -> Vec<Value> {
             Kind::Text,
             "new for every command and the same for its repeats: 1 to 128 visible ASCII characters",
         );
+    }
+    if route.takes_version() {
         header("If-Match", false, Kind::Text, "the version to be judged at, as ETag gives it");
+    }
+    if matches!(route.body, BodyShape::Payload) {
         header(
             "X-Statehouse-Postpone-Ms",
             false,
@@ -210,12 +215,43 @@ fn responses(route: &Route) -> Value {
             json!({"description": schemas::about(name), "content": content(name)}),
         );
     }
-    let problem = json!({
-        "description": "A rejection; `type` leads to the page of its code.",
-        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    });
-    list.insert("default".to_owned(), problem);
+    for status in rejections(route) {
+        let codes: Vec<String> = RejectionCode::ALL
+            .iter()
+            .filter(|code| code.status() == status)
+            .map(|code| format!("`{}`", code.code()))
+            .collect();
+        list.insert(status.to_string(), problem(&format!("A rejection: {}.", codes.join(", "))));
+    }
+    list.insert(
+        "default".to_owned(),
+        problem("Another rejection; `type` leads to the page of its code."),
+    );
     Value::Object(list)
+}
+
+fn problem(about: &str) -> Value {
+    json!({
+        "description": about,
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    })
+}
+
+/// Returns the statuses with which a route may refuse.
+fn rejections(route: &Route) -> Vec<u16> {
+    if route.access == Access::Open {
+        return Vec::new();
+    }
+    let is_change = route.method != Method::Get;
+    let tells_changes = route.path.ends_with("/watch");
+    let rows = [
+        (true, &[400, 401, 403, 404, 429, 500, 503, 504][..]),
+        (!matches!(route.body, BodyShape::None), &[413, 422]),
+        (is_change, &[409]),
+        (route.takes_version(), &[412]),
+        (is_change || tells_changes, &[410]),
+    ];
+    rows.iter().filter(|(may, _)| *may).flat_map(|(_, statuses)| statuses.iter().copied()).collect()
 }
 
 fn content(name: &str) -> Value {

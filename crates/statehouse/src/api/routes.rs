@@ -194,6 +194,11 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Returns whether a call is judged at an instance's version (`If-Match`).
+    pub(super) fn takes_version(&self) -> bool {
+        self.method != Method::Get && self.path.contains("/instances/{id}/")
+    }
+
     /// Returns a route that reads, with nothing special about it.
     pub(super) const fn new(
         method: Method,

@@ -129,7 +129,7 @@ async fn deploy(
         .keyed(key);
     let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };
     let what = match (dry_run, reply.status) {
-        (true, _) => "could be deployed",
+        (true, _) => "is valid",
         (false, 201) => "deployed",
         (false, _) => "was deployed already",
     };

@@ -32,6 +32,9 @@ use crate::{
 /// Name of the file in DATA that holds the number of nodes.
 const NODES_FILE: &str = "nodes";
 
+/// Longest token that is taken.
+const TOKEN_BYTES_MAX: usize = 256;
+
 /// `statehouse dev`.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
@@ -47,8 +50,8 @@ pub(crate) struct Dev {
     /// How many shards a new directory gets [default: 4].
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
-    /// The development token; left out: that of DATA/dev-token, else a new one.
-    #[arg(long)]
+    /// The development token, in place of the one before; left out: that of DATA/dev-token, else a new one.
+    #[arg(long, value_parser = token_text)]
     token: Option<String>,
     /// Which lines are written to standard error.
     #[arg(long, default_value = "warn,openraft=error", value_name = "FILTER")]
@@ -72,6 +75,9 @@ impl Dev {
         write_nodes(self.nodes, &self.data)?;
         let (token, is_new) = token(self.token.as_deref(), &self.data)?;
         seed::tenant_with_key(&started.house, &token, "dev").await?;
+        if is_new {
+            seed::revoke_others(&started.house, &token, "dev").await?;
+        }
         let sample = seed::sample(&started.house).await?;
         let path = self.data.join(DEV_TOKEN_FILE);
         let shown = if is_new {
@@ -124,6 +130,15 @@ fn kept_shards(data: &Path) -> Option<u32> {
     let sources = Sources { file: file.exists().then_some(file), ..Sources::default() };
     sources.file.as_ref()?;
     config::load(&sources).ok().map(|loaded| loaded.settings.node.shards)
+}
+
+// What can stand in a header, and no more than the API hashes.
+fn token_text(text: &str) -> Result<String, String> {
+    let is_fit = (1..=TOKEN_BYTES_MAX).contains(&text.len());
+    if is_fit && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a token is 1 to {TOKEN_BYTES_MAX} visible ASCII characters without spaces"))
 }
 
 // The file is written before the key is made: a crash in between leaves a token that the next start makes good.

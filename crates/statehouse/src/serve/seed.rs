@@ -16,7 +16,7 @@ use statehouse_contract::{
 use super::House;
 use crate::{
     api::{Backend as _, token_hash},
-    cli::exit::Failure,
+    cli::exit::{Exit, Failure},
 };
 
 /// The first tenant.
@@ -46,13 +46,50 @@ pub(crate) async fn tenant_with_key(
     let make = Command::PutTenant { tenant: tenant() };
     let made = house.submit(envelope(Target::Cluster, make, "seed-tenant")?).await;
     unless_there("make the tenant", made)?;
-    let digits: String = hash.to_string().chars().take(8).collect();
-    let id = format!("{holder}-{digits}");
+    let id = id(token, holder);
     let roles = ROLES.iter().filter_map(|role| RoleName::parse(role).ok()).collect();
     let put = Command::PutKey { id: id.as_str().into(), hash, name: holder.into(), roles };
     let key = format!("seed-key-{id}");
     let made = house.submit(envelope(Target::Tenant(tenant()), put, &key)?).await;
-    unless_there("make the key", made)
+    unless_there("make the key", made)?;
+    let found = house
+        .query(Query::Credential { hash })
+        .await
+        .map_err(|no| failed("look for the key", &no))?;
+    if matches!(found, Answer::Credential(Some(_))) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Exit::Conflict,
+        "token_revoked",
+        "another token took the place of this one before, and a key that was revoked stays so"
+            .to_owned(),
+        "choose a new --token",
+    ))
+}
+
+/// Revokes every key of a holder but that of a token: a token that is set takes the place of the one before.
+pub(crate) async fn revoke_others(house: &House, token: &str, holder: &str) -> Result<(), Failure> {
+    let question = Query::Tenant { tenant: tenant() };
+    let answer = house.query(question).await.map_err(|no| failed("look for other keys", &no))?;
+    let Answer::Tenant(view) = answer else { return Ok(()) };
+    let own = id(token, holder);
+    let others = view.keys.iter().filter(|key| {
+        let is_seeded = key.name == holder && key.id.starts_with(&format!("{holder}-"));
+        is_seeded && !key.revoked && key.id != own
+    });
+    for other in others {
+        let revoke = Command::RevokeKey { id: other.id.as_str().into() };
+        let key = format!("seed-revoke-{}", other.id);
+        let done = house.submit(envelope(Target::Tenant(tenant()), revoke, &key)?).await;
+        unless_there("revoke the key before", done)?;
+    }
+    Ok(())
+}
+
+fn id(token: &str, holder: &str) -> String {
+    let digits: String = token_hash(token).to_string().chars().take(8).collect();
+    format!("{holder}-{digits}")
 }
 
 /// Deploys the sample definition unless a version of it is there; returns its name.
@@ -137,7 +174,7 @@ fn unless_there(what: &str, answer: Result<Receipt, Rejection>) -> Result<(), Fa
 
 fn failed(what: &str, no: &Rejection) -> Failure {
     Failure::new(
-        crate::cli::exit::Exit::of_class(no.code.class()),
+        Exit::of_class(no.code.class()),
         no.code.code(),
         format!("cannot {what}: {}", no.detail),
         no.code.advice().text(),

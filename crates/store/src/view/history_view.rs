@@ -180,7 +180,8 @@ fn transitions(
     };
     for position in positions {
         if page.rows.len() >= limit as usize {
-            page.has_more = true;
+            // What is left may be refusals alone.
+            page.has_more = expected <= last;
             return Ok(page);
         }
         let placed = load(connection, *position)?;
