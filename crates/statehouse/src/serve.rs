@@ -169,6 +169,7 @@ impl Started {
             Arc::new(house.clone()),
             Arc::new(clock),
             &node.to_string(),
+            seed::tenant(),
             pipeline.meters(),
         );
         let signalled = Arc::new(tokio::sync::Notify::new());

@@ -144,7 +144,7 @@ pub(super) async fn renew(
 ) -> Result<(), Rejection> {
     let holder = find(state, granted.holder.hash).await?;
     let tenant = route.names_tenant().then(|| granted.tenant().as_str());
-    grant(route, holder, tenant).map(|_| ())
+    grant(route, holder, tenant, state.home()).map(|_| ())
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Rejection> {
@@ -184,13 +184,17 @@ pub(super) fn grant(
     route: &Route,
     holder: Holder,
     named: Option<&str>,
+    home: &TenantId,
 ) -> Result<Grant, Rejection> {
     let credential = &*holder.credential;
+    let is_home = credential.tenant == *home;
     let (roles, may_name_others) = match route.access {
         // Nobody asks for a grant there; if somebody does, nothing is granted.
         Access::Open => (&[][..], false),
         Access::Own(roles) => (roles, false),
-        Access::Any(roles) => (roles, has(credential, Role::Admin)),
+        Access::Any(roles) | Access::Home(roles) => {
+            (roles, is_home && has(credential, Role::Admin))
+        }
     };
     let named = match named {
         Some(name) if name == credential.tenant.as_str() => None,
@@ -198,6 +202,11 @@ pub(super) fn grant(
         Some(_) => return Err(unknown_tenant()),
         None => None,
     };
+    if matches!(route.access, Access::Home(_)) && !is_home {
+        let detail =
+            format!("this is for administrators of the tenant {home}, who run the cluster");
+        return Err(Rejection::gateway(RejectionCode::Forbidden, detail));
+    }
     if roles.iter().any(|role| has(credential, *role)) {
         return Ok(Grant { holder, named });
     }

@@ -124,7 +124,7 @@ async fn authorize(
     }
     let holder = auth::holder(state, &parts.headers).await?;
     let named = if route.names_tenant() { named_tenant(parts).await } else { None };
-    auth::grant(route, holder, named.as_deref()).map(Some)
+    auth::grant(route, holder, named.as_deref(), state.home()).map(Some)
 }
 
 /// Returns the tenant that the path names. Another segment that is not UTF-8 must not hide it.

@@ -21,7 +21,7 @@ use axum::{
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use statehouse_contract::{Clock, limits};
+use statehouse_contract::{Clock, TenantId, limits};
 use statehouse_telemetry::Meters;
 
 mod admin;
@@ -70,6 +70,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     node: HeaderValue,
+    home: TenantId,
     meters: Meters,
     metrics: Metrics,
     remembered: auth::Remembered,
@@ -90,6 +91,7 @@ impl ApiState {
         backend: Arc<dyn Backend>,
         clock: Arc<dyn Clock>,
         node: &str,
+        home: TenantId,
         meters: &Meters,
     ) -> Self {
         let ingress = Arc::new(Semaphore::new(limits::INGRESS_PERMITS));
@@ -99,6 +101,7 @@ impl ApiState {
             backend,
             clock,
             node: HeaderValue::try_from(visible).expect("visible ASCII"),
+            home,
             meters: meters.clone(),
             metrics: Metrics::new(meters, &ingress, &waiting),
             remembered: auth::Remembered::default(),
@@ -119,6 +122,11 @@ impl ApiState {
 
     fn node(&self) -> &HeaderValue {
         &self.0.node
+    }
+
+    /// Returns the first tenant, whose administrators run the cluster.
+    fn home(&self) -> &TenantId {
+        &self.0.home
     }
 
     fn meters(&self) -> &Meters {

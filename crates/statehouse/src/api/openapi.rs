@@ -59,7 +59,7 @@ fn operation(route: &Route) -> Value {
     let members = operation.as_object_mut().expect("made as an object above");
     match route.access {
         Access::Open => members.insert("security".to_owned(), json!([])),
-        Access::Own(roles) | Access::Any(roles) => {
+        Access::Own(roles) | Access::Any(roles) | Access::Home(roles) => {
             let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
             members.insert("x-roles".to_owned(), json!(names));
             members.insert("security".to_owned(), json!([{"bearer": []}]))

@@ -54,7 +54,7 @@ pub(super) enum Role {
     Deployer,
     /// Leases tasks and reports on them. `worker:<queue>` limits it to a queue.
     Worker,
-    /// Everything of its tenant; tenants, keys, quotas and the cluster of all.
+    /// Everything of its tenant with its keys; in the first tenant also tenants, keys, quotas and the cluster of all.
     Admin,
 }
 
@@ -79,8 +79,12 @@ pub(super) enum Access {
     Open,
     /// A holder of one of the roles, on its own tenant only.
     Own(&'static [Role]),
-    /// A holder of one of the roles, on any tenant or none: administration, no data.
+    /// A holder of one of the roles, on its own tenant or on none, and an administrator of the first tenant on any:
+    /// administration, no data.
     Any(&'static [Role]),
+    /// A holder of one of the roles in the first tenant, where the operators of the cluster are at home: what no tenant
+    /// may do for itself.
+    Home(&'static [Role]),
 }
 
 /// Which bounded pool a request takes its permit from.

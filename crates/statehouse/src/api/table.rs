@@ -14,7 +14,7 @@ use super::{
     watch,
 };
 
-use Access::{Any, Open, Own};
+use Access::{Any, Home, Open, Own};
 use Method::{Delete, Get, Post, Put};
 
 /// Who reads instances.
@@ -30,8 +30,10 @@ const STUDY: Access =
 const DEPLOY: Access = Own(&[Role::Deployer, Role::Admin]);
 /// Who works.
 const WORK: Access = Own(&[Role::Worker, Role::Admin]);
-/// Who administers tenants.
+/// Who administers a tenant.
 const ADMINISTER: Access = Any(&[Role::Admin]);
+/// Who runs the cluster and sets what each tenant may use.
+const GOVERN: Access = Home(&[Role::Admin]);
 /// Who looks at the cluster.
 const OVERSEE: Access = Any(&[Role::Operator, Role::Admin]);
 
@@ -259,11 +261,11 @@ pub(super) static ROUTES: &[Route] = &[
     later(Get, "/v1/tenants/{t}/schedules/{name}", "schedule", READ),
     later(Delete, "/v1/tenants/{t}/schedules/{name}", "remove_schedule", OPERATE),
     // Tenants.
-    Route::new(Post, "/v1/tenants", "put_tenant", ADMINISTER, by!(admin::put_tenant))
+    Route::new(Post, "/v1/tenants", "put_tenant", GOVERN, by!(admin::put_tenant))
         .says("Makes a tenant.", CHANGED)
         .does(Operation::Admin)
         .takes(BodyShape::Members(&[must("tenant", Kind::Text, "its name")])),
-    Route::new(Get, "/v1/tenants", "tenants", ADMINISTER, by!(admin::tenants))
+    Route::new(Get, "/v1/tenants", "tenants", GOVERN, by!(admin::tenants))
         .says("Lists tenants.", &[(200, "TenantPage")]),
     Route::new(Get, "/v1/tenants/{t}", "tenant", ADMINISTER, by!(admin::tenant))
         .says("Tells a tenant's quota and keys, without secrets.", &[(200, "Tenant")]),
@@ -284,7 +286,7 @@ pub(super) static ROUTES: &[Route] = &[
     .says("Makes an API key useless.", CHANGED)
     .does(Operation::Admin)
     .takes(BodyShape::Members(&[may("reason", Kind::Text, "why, for the audit")])),
-    Route::new(Post, "/v1/tenants/{t}/quota", "set_quota", ADMINISTER, by!(admin::set_quota))
+    Route::new(Post, "/v1/tenants/{t}/quota", "set_quota", GOVERN, by!(admin::set_quota))
         .says("Sets what a tenant may use; what is left out has no bound of its own.", CHANGED)
         .does(Operation::Admin)
         .takes(BodyShape::Members(&[
@@ -296,10 +298,10 @@ pub(super) static ROUTES: &[Route] = &[
     Route::new(Get, "/v1/cluster", "cluster", OVERSEE, by!(cluster::status))
         .says("Tells members, shards, leaders, terms and lag.", &[(200, "Cluster")])
         .asks(&[may("instance", Kind::Text, "an instance of the caller's tenant, to be located")]),
-    later(Post, "/v1/cluster/nodes", "put_node", ADMINISTER),
-    later(Post, "/v1/cluster/nodes/{n}/drain", "drain_node", ADMINISTER),
-    later(Post, "/v1/cluster/shards/{s}/transfer", "transfer_shard", ADMINISTER),
-    Route::new(Get, "/v1/cluster/shards/{s}/dump", "dump", ADMINISTER, by!(cluster::dump))
+    later(Post, "/v1/cluster/nodes", "put_node", GOVERN),
+    later(Post, "/v1/cluster/nodes/{n}/drain", "drain_node", GOVERN),
+    later(Post, "/v1/cluster/shards/{s}/transfer", "transfer_shard", GOVERN),
+    Route::new(Get, "/v1/cluster/shards/{s}/dump", "dump", GOVERN, by!(cluster::dump))
         .says(
             "Streams every entry of a shard as this node holds it, as JSON lines.",
             &[(200, "HistoryLine")],

@@ -148,7 +148,13 @@ impl Face {
         let (fake, clock) = (Arc::new(fake), Arc::new(Hand::default()));
         let meters = Meters::start().unwrap();
         let house = Arc::clone(&fake);
-        let state = ApiState::new(house, Arc::clone(&clock) as Arc<dyn Clock>, "n1.1", &meters);
+        let state = ApiState::new(
+            house,
+            Arc::clone(&clock) as Arc<dyn Clock>,
+            "n1.1",
+            TenantId::parse("acme").unwrap(),
+            &meters,
+        );
         Self { fake, clock, router: router(state.clone()), state }
     }
 

@@ -5,7 +5,10 @@
 //!
 //! Deliberately absent: migrations between versions. They come with `instance migrate`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use serde_json::{Value, json};
@@ -102,9 +105,15 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
     }
 }
 
-/// Reads a file that is a definition; its length is judged by whoever parses it.
+/// Reads a file that is a definition, `-` from the standard input; its length is judged by whoever parses it.
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::file("read", path, &error))
+    let bytes = if path == Path::new("-") {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
+    } else {
+        std::fs::read(path)
+    };
+    bytes.map_err(|error| Failure::file("read", path, &error))
 }
 
 async fn deploy(

@@ -138,7 +138,9 @@ impl Failure {
             Some(reason) => format!("{code} ({reason})"),
             None => code,
         };
-        let advice = known.map(|code| code.advice().text()).or_else(|| text("advice"));
+        let advice = known
+            .map(|code| verb_of(code).unwrap_or_else(|| code.advice().text()))
+            .or_else(|| text("advice"));
         let next = advice.unwrap_or("read the answer; `-o json` shows all of it").to_owned();
         let notes = notes_of(&problem);
         Self { exit, code: shown, reason: detail, notes, next, problem: Some(Box::new(problem)) }
@@ -153,6 +155,31 @@ impl Failure {
         members.entry("next").or_insert_with(|| self.next.clone().into());
         members.entry("exit").or_insert_with(|| (self.exit as u8).into());
         Value::Object(members)
+    }
+}
+
+/// Returns the verb that leads on from a refusal, where there is one.
+const fn verb_of(code: RejectionCode) -> Option<&'static str> {
+    match code {
+        RejectionCode::UnknownDefinition => Some(
+            "`statehouse definition list` shows what there is; `definition deploy FILE` adds one",
+        ),
+        RejectionCode::UnknownInstance => {
+            Some("`statehouse instance list --all` shows what there is")
+        }
+        RejectionCode::UnknownTenant => {
+            Some("--tenant names one that the token may use; `statehouse tenant list` shows them")
+        }
+        RejectionCode::AlreadyExists => {
+            Some("look at what is there (`statehouse instance get ID`), or choose another name")
+        }
+        RejectionCode::UnknownEvent | RejectionCode::NotHandled | RejectionCode::GuardRefused => {
+            Some("`statehouse instance explain ID` says what it takes now, and why")
+        }
+        RejectionCode::VersionConflict => {
+            Some("read it again (`statehouse instance get ID`), decide anew, and use a new key")
+        }
+        _ => None,
     }
 }
 

@@ -138,7 +138,8 @@ pub(crate) fn write_secret(path: &Path, token: &str) -> Result<(), Failure> {
     write().map_err(|error: std::io::Error| Failure::file("write the token to", path, &error))
 }
 
-fn tenant() -> TenantId {
+/// Returns the first tenant, in which the operators of the cluster are at home.
+pub(crate) fn tenant() -> TenantId {
     TenantId::parse(TENANT).expect("the constant is a tenant's name")
 }
 

@@ -124,7 +124,7 @@ async fn nobody_gets_in_without_a_token_but_through_the_open_doors() {
         let seen = face.send(ask(route, "acme").without("authorization")).await;
         match route.access {
             Access::Open => open.push(route.path),
-            Access::Own(_) | Access::Any(_) => {
+            Access::Own(_) | Access::Any(_) | Access::Home(_) => {
                 assert_eq!(seen.status, 401, "{}", route.path);
                 assert_eq!(seen.header("www-authenticate"), Some("Bearer"));
             }
@@ -140,7 +140,7 @@ async fn a_foreign_tenant_is_answered_like_a_missing_one_on_every_route() {
         for role in ROLES {
             let token = format!("acme-{role}");
             let foreign = face.send(ask(route, "other").token(&token)).await;
-            if matches!(route.access, Access::Any(_)) && role == "admin" {
+            if matches!(route.access, Access::Any(_) | Access::Home(_)) && role == "admin" {
                 assert!(foreign.status.is_success(), "{} {role}", route.path);
                 continue;
             }

@@ -65,6 +65,36 @@ async fn an_administrator_may_name_any_tenant_but_sees_no_data_of_others() {
 }
 
 #[tokio::test]
+async fn an_administrator_of_another_tenant_than_the_first_rules_that_one_alone() {
+    let face = Face::new(Fake::new());
+    let ask = async |ask: Ask| {
+        let seen = face.send(ask.token("other-admin")).await;
+        (
+            seen.status.as_u16(),
+            if seen.status.is_success() { String::new() } else { seen.refusal() },
+        )
+    };
+    let key = r#"{"name": "n", "roles": ["admin"]}"#;
+    assert_eq!(ask(Ask::get("/v1/tenants/other")).await.0, 200);
+    assert_eq!(ask(Ask::post("/v1/tenants/other/keys", key)).await.0, 201);
+    let foreign = "404 unknown_tenant: there is no tenant of this name that the credential may use";
+    for own in [Ask::get("/v1/tenants/acme"), Ask::post("/v1/tenants/acme/keys", key)] {
+        assert_eq!(ask(own).await.1, foreign);
+    }
+    let quota = r#"{"commands_per_s": 5}"#;
+    assert_eq!(ask(Ask::post("/v1/tenants/acme/quota", quota)).await.1, foreign);
+    let home = "403 forbidden: this is for administrators of the tenant acme, who run the cluster";
+    for governed in [
+        Ask::post("/v1/tenants", r#"{"tenant": "more"}"#),
+        Ask::get("/v1/tenants"),
+        Ask::post("/v1/tenants/other/quota", quota),
+        Ask::get("/v1/cluster/shards/0/dump"),
+    ] {
+        assert_eq!(ask(governed).await.1, home);
+    }
+}
+
+#[tokio::test]
 async fn a_revoked_key_is_forgotten_at_once_here_and_soon_elsewhere() {
     let face = Face::new(Fake::new());
     let read = || Ask::get("/v1/tenants/acme/instances/a-1").token("acme-reader");

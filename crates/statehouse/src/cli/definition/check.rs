@@ -42,9 +42,13 @@ pub(super) fn run(
     overview: Overview,
     output: Output,
 ) -> Result<Exit, Failure> {
-    let mut reports = Vec::new();
+    let (mut reports, mut unread) = (Vec::new(), None);
     for file in files {
-        reports.push(report(file, &super::read(file)?));
+        match super::read(file) {
+            Ok(bytes) => reports.push(report(file, &bytes)),
+            // The other files are checked all the same.
+            Err(failure) => unread = unread.or(Some(failure)),
+        }
     }
     let documents: Vec<Value> = reports.iter().map(Report::to_json).collect();
     let mut texts = Vec::new();
@@ -54,7 +58,12 @@ pub(super) fn run(
             texts.push(report.table(output));
         }
     }
-    output.show(&Value::Array(documents), |_| texts.join("\n"))?;
+    if !reports.is_empty() {
+        output.show(&Value::Array(documents), |_| texts.join("\n"))?;
+    }
+    if let Some(failure) = unread {
+        return Err(failure);
+    }
     let refused = reports.iter().any(Report::has_errors);
     Ok(if refused { Exit::Rejected } else { Exit::Ok })
 }

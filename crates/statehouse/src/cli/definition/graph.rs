@@ -47,6 +47,11 @@ impl Graph {
             Language::Dot => statehouse_chart::render::dot(&source),
         };
         output.line(picture.trim_end())?;
+        if report.has_errors() {
+            // What can be drawn helps to find what is wrong, but nobody shall take it for the whole.
+            report.print_to_stderr(output);
+            return Err(report.failure());
+        }
         Ok(Exit::Ok)
     }
 }
