@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -86,7 +87,8 @@ fn make(data: &Path, path: &PathBuf, node: NodeId, shards: u32) -> Result<Identi
     }
     let identity = Identity { format: FORMAT, node, shards };
     let disk = |what| move |source| NodeError::Disk { what, path: path.clone(), source };
-    fs::create_dir_all(data).map_err(disk("make the directory of"))?;
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(disk("make the directory of"))?;
     let text = serde_json::to_string_pretty(&identity).expect("four numbers always serialize");
     let draft = data.join("identity.json.new");
     let mut file = File::create(&draft).map_err(disk("write"))?;

@@ -82,6 +82,7 @@ fn dev_lays_out_its_directory_and_ends_cleanly_on_sigterm() {
     let room = Room::new();
     let mut server = room.dev(&["--shards", "2"]);
     assert_eq!(mode(&room.path("data/dev-token")), 0o600);
+    assert_eq!(mode(&room.path("data/node-1")), 0o700, "nobody else reads the log");
     for name in ["LOCK", "identity.json", "node.toml", "log.db", "state-0.db", "state-1.db"] {
         assert!(room.path("data/node-1").join(name).exists(), "{name}");
     }

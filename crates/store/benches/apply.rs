@@ -1,4 +1,4 @@
-//! How fast entries become rows: batches of 64 transitions on one thread, in a file of its own.
+//! How fast entries become bytes, and rows: batches of 64 transitions on one thread, in a file of its own.
 //!
 //! Budget: at least 20,000 transitions a second (64 in 3.2 ms) on one core of the reference machine, with 10,000 and with
 //! 200,000 instances. Each transition carries a snapshot of 600 bytes, a receipt, and every other one a timer.
@@ -9,7 +9,7 @@ mod common;
 
 use common::{SHARD, arm, disarm, header, transition};
 use divan::{Bencher, counter::ItemsCount};
-use statehouse_contract::Version;
+use statehouse_contract::{Version, codec};
 use statehouse_store::{
     Body, Committed, Entry, NodeDir, Outcome, Store, Verify,
     entry::{Expect, RowDigest, Transitioned},
@@ -130,6 +130,26 @@ fn starts(bencher: Bencher<'_, '_>) {
             bed.borrow_mut()
                 .apply(&entries, |stands, version, digest| stands.push((version, digest)));
         });
+}
+
+fn sample() -> Entry {
+    let mut t = transition("order-1", Expect::Absent, Some("start"));
+    t.due.push(arm(5_000, "after.1h.open", 1));
+    entry(1, t)
+}
+
+/// Encoding, framing and checksumming an entry of about 1,000 bytes, as a proposal does.
+#[divan::bench]
+fn encode_an_entry(bencher: Bencher<'_, '_>) {
+    let entry = sample();
+    bencher.bench_local(|| codec::encode(divan::black_box(&entry)).unwrap());
+}
+
+/// The way back, as a replica does with what it is sent.
+#[divan::bench]
+fn decode_an_entry(bencher: Bencher<'_, '_>) {
+    let frame = codec::encode(&sample()).unwrap();
+    bencher.bench_local(|| codec::decode::<Entry>(divan::black_box(&frame)).unwrap());
 }
 
 #[divan::bench(args = [10_000], sample_size = 100)]

@@ -9,6 +9,7 @@
 use std::{
     convert::Infallible,
     fs::{self, File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, mpsc},
     time::Duration,
@@ -58,8 +59,9 @@ impl NodeDir {
     /// The same.
     pub fn lock(path: &Path) -> Result<(Self, Release), StoreError> {
         let snapshots = path.join("snapshots");
-        fs::create_dir_all(&snapshots)
-            .map_err(|error| StoreError::io("create directory", &snapshots, error))?;
+        // What lies here is everybody's data: whoever else works on the machine has no business in it.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&snapshots);
+        made.map_err(|error| StoreError::io("create directory", &snapshots, error))?;
         let file = path.join("LOCK");
         let lock = File::options().create(true).truncate(false).write(true).open(&file);
         let lock = lock.map_err(|error| StoreError::io("open lock file", &file, error))?;
