@@ -29,6 +29,7 @@ use crate::{
     fire,
     known_keys::KnownKeys,
     message::{Ask, Delivery, InstanceMessage, Reply},
+    metrics::one,
     quota::Counted,
     reading::RowsError,
     reign::{Proposed, Reign},
@@ -167,6 +168,7 @@ impl InstanceState {
             return Ok(None);
         }
         let Some(receipt) = self.reign.receipt(&self.key, ask.hash)? else { return Ok(None) };
+        one(&self.reign.metrics().replayed);
         Ok(Some(replayed(ask, receipt)))
     }
 

@@ -29,6 +29,7 @@ use tracing::warn;
 use crate::{
     door::Door,
     message::{Reply, TimerMessage},
+    metrics::one,
     reading::{DueFound, RowsError},
     reign::Reign,
 };
@@ -208,7 +209,10 @@ impl TimerState {
         let Ok((row, reply)) = done else { return };
         let name = (row.key, row.what);
         match reply {
-            Some(Reply::Fired | Reply::Receipt(_)) => drop(self.left.remove(&name)),
+            Some(Reply::Fired | Reply::Receipt(_)) => {
+                one(&self.reign.metrics().fired);
+                drop(self.left.remove(&name));
+            }
             // Not open any more, or another timer of the instance came first: its row says so soon.
             Some(Reply::Stale | Reply::Rejected(_)) | None => {
                 let before = self.left.get(&name).map_or(LEAVE_MS.0 / 2, |left| left.wait_ms);

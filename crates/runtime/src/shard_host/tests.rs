@@ -2,7 +2,10 @@
 
 mod fixture;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use fixture::{Fixture, envelope, key};
 use ractor::Actor;
@@ -31,6 +34,7 @@ async fn a_repeat_gets_the_stored_answer_byte_for_byte() {
     }
     let reborn = house.start("a", "s").await.unwrap();
     assert_eq!((reborn.body.as_str(), reborn.replayed), (born.body.as_str(), true));
+    assert_eq!(house.host.metrics().replayed.load(Ordering::Relaxed), 2);
     let reused = house.send("a", "close", "k1").await.unwrap_err();
     assert_eq!(reused.code, RejectionCode::KeyReused);
     let taken = house.start("a", "other").await.unwrap();
@@ -88,6 +92,9 @@ async fn a_timer_fires_when_it_is_due_and_never_before() {
     assert_eq!(house.read("a").await.configuration, ["wound"], "a millisecond is missing");
     house.clock.advance(1);
     house.until("the timer fires", async |house| house.read("a").await.version == 3).await;
+    let fired = |house: &Fixture| house.host.metrics().fired.load(Ordering::Relaxed);
+    house.until("it is counted", async |house| fired(house) > 0).await;
+    assert_eq!(fired(&house), 1);
     let page = house.seat().history(&key("a"), 0, 10).await.unwrap();
     let last = page.items.last().unwrap();
     assert_eq!((last.cause.as_str(), last.event.as_str()), ("timer", "after.30s.wound"));
