@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use crate::finding::Place;
+use crate::{finding::Place, lost::Lost};
 
 /// One value of a definition and the place where it begins.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,12 +209,18 @@ impl Node {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {
     root: Node,
+    lost: Vec<Lost>,
 }
 
 impl Document {
     /// Takes a tree whose invariants the loader has seen to.
-    pub(crate) fn new(root: Node) -> Self {
-        Self { root }
+    pub(crate) fn new(root: Node, lost: Vec<Lost>) -> Self {
+        Self { root, lost }
+    }
+
+    /// Returns the parts of the text that are not in the tree, each after a finding of the loader.
+    pub(crate) fn lost(&self) -> &[Lost] {
+        &self.lost
     }
 
     /// Returns the root of the tree.

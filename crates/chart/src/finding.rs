@@ -203,6 +203,8 @@ codes! {
     ComprehensionTooDeep "comprehension-too-deep" Error,
     /// A field of `event.data` that not every event of that transition has.
     EventFieldMissing "event-field-missing" Error,
+    /// A value marked `x-secret` that is copied to where it is shown.
+    SecretLeaves "secret-leaves" Error,
 
     // Events and work.
     /// A command that no state handles.

@@ -16,6 +16,7 @@ mod draft;
 pub mod effect;
 pub mod explain;
 pub mod guard;
+mod lost;
 mod macrostep;
 mod microstep;
 mod postpone;

@@ -4,6 +4,8 @@
 //! rather than guessed: one document, no aliases, no tags, string keys, no key twice. Scalars are typed by the core schema
 //! of YAML 1.2: `on`, `off`, `yes` and `no` are texts. JSON is read by the same path, as the flow style of YAML that it is.
 //!
+//! The validator goes on with what could be read, so that such a text is told everything at once; nobody else gets it.
+//!
 //! Deliberately absent: the format's keywords, included files, comments (they are not part of the stored document).
 //!
 //! Invariants: size is checked before a byte is parsed, depth while parsing; nothing here recurses over the input.
@@ -15,7 +17,10 @@ use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Sp
 use statehouse_contract::limits::{DEFINITION_BYTES_MAX, DOCUMENT_DEPTH_MAX};
 
 pub use crate::document::{Content, Document, Entry, Node, Object};
-use crate::finding::{Finding, FindingCode, Place, join};
+use crate::{
+    finding::{Finding, FindingCode, Place, join},
+    lost::Lost,
+};
 
 use scalar::plain;
 
@@ -24,21 +29,42 @@ const FINDINGS_MAX: usize = 100;
 
 /// Parses the bytes of a definition; they must be UTF-8.
 pub fn load_bytes(bytes: &[u8]) -> Result<Document, Vec<Finding>> {
-    check_size(bytes.len())?;
-    match std::str::from_utf8(bytes) {
-        Ok(text) => load(text),
-        Err(error) => {
-            let good =
-                bytes.get(..error.valid_up_to()).and_then(|part| std::str::from_utf8(part).ok());
-            let place = end_of(good.unwrap_or_default());
-            Err(vec![malformed(place, "the text is not UTF-8", "save the file as UTF-8")])
-        }
-    }
+    whole(read_bytes(bytes))
 }
 
 /// Parses the text of a definition.
 pub fn load(text: &str) -> Result<Document, Vec<Finding>> {
-    check_size(text.len())?;
+    whole(read(text))
+}
+
+/// A text with findings is no document for anybody but the validator.
+fn whole((document, findings): (Option<Document>, Vec<Finding>)) -> Result<Document, Vec<Finding>> {
+    document.filter(|_| findings.is_empty()).ok_or(findings)
+}
+
+/// Parses the bytes of a definition as far as that can be done.
+///
+/// What two readers may read differently is left out of the document, after a finding: of a repeated key the first one
+/// counts, an alias is null, a tag is ignored, what stands under a key that is no text is skipped.
+pub(crate) fn read_bytes(bytes: &[u8]) -> (Option<Document>, Vec<Finding>) {
+    if let Err(findings) = check_size(bytes.len()) {
+        return (None, findings);
+    }
+    match std::str::from_utf8(bytes) {
+        Ok(text) => read(text),
+        Err(error) => {
+            let good =
+                bytes.get(..error.valid_up_to()).and_then(|part| std::str::from_utf8(part).ok());
+            let place = end_of(good.unwrap_or_default());
+            (None, vec![malformed(place, "the text is not UTF-8", "save the file as UTF-8")])
+        }
+    }
+}
+
+fn read(text: &str) -> (Option<Document>, Vec<Finding>) {
+    if let Err(findings) = check_size(text.len()) {
+        return (None, findings);
+    }
     let options = granit_parser::options! {
         emit_anchor_events: false,
         emit_unresolved_aliases: true,
@@ -79,7 +105,15 @@ fn check_size(bytes: usize) -> Result<(), Vec<Finding>> {
 /// A list or an object that is still open.
 enum Frame {
     List { items: Vec<Node>, place: Place },
-    Object { object: Object, key: Option<(Box<str>, Place)>, place: Place },
+    Object { object: Object, key: Option<Key>, place: Place },
+}
+
+/// A key that waits for its value.
+struct Key {
+    text: Box<str>,
+    place: Place,
+    // Whether it is no key of ours, so that what stands under it is left out.
+    is_refused: bool,
 }
 
 #[derive(Default)]
@@ -91,6 +125,7 @@ struct Builder<'t> {
     // Set once what follows can no longer be read sensibly.
     stopped: bool,
     findings: Vec<Finding>,
+    lost: Vec<Lost>,
 }
 
 impl Builder<'_> {
@@ -205,14 +240,15 @@ impl Builder<'_> {
             if style == ScalarStyle::Plain { plain(text) } else { Ok(Content::Text(text.into())) };
         match content {
             Ok(Content::Text(_)) if is_key => {
-                if text == "<<" && style == ScalarStyle::Plain {
+                let is_merge = text == "<<" && style == ScalarStyle::Plain;
+                if is_merge {
                     self.note_alias(place, "a merge key");
                 }
-                self.set_key(text, place);
+                self.set_key(Key { text: text.into(), place, is_refused: is_merge });
             }
             Ok(_) | Err(_) if is_key => {
                 self.note_key(text, place);
-                self.set_key(text, place);
+                self.set_key(Key { text: text.into(), place, is_refused: true });
             }
             Ok(content) => self.complete(Node { content, place }, place),
             Err(reason) => {
@@ -229,9 +265,9 @@ impl Builder<'_> {
         }
     }
 
-    fn set_key(&mut self, text: &str, place: Place) {
+    fn set_key(&mut self, read: Key) {
         if let Some(Frame::Object { key, .. }) = self.frames.last_mut() {
-            *key = Some((text.into(), place));
+            *key = Some(read);
         }
     }
 
@@ -252,7 +288,7 @@ impl Builder<'_> {
 
     /// Puts a whole value where it belongs: into the open list, under the waiting key, or at the root.
     fn complete(&mut self, node: Node, place: Place) {
-        let refused = match self.frames.last_mut() {
+        let (entry, is_repeated) = match self.frames.last_mut() {
             None => {
                 self.root.get_or_insert(node);
                 return;
@@ -262,10 +298,13 @@ impl Builder<'_> {
                 return;
             }
             Some(Frame::Object { object, key, .. }) => match key.take() {
-                Some((key, key_place)) => object.push(Entry { key, key_place, node }).err(),
+                Some(Key { text: key, place: key_place, is_refused }) => {
+                    let entry = Entry { key, key_place, node };
+                    if is_refused { (Some(entry), false) } else { (object.push(entry).err(), true) }
+                }
                 None => {
                     // A list or an object (or an alias) where a key should be: its value goes under a name of ours.
-                    *key = Some(("?".into(), place));
+                    *key = Some(Key { text: "?".into(), place, is_refused: true });
                     let pointer = self.pointer_above();
                     self.note(
                         FindingCode::NonStringKey,
@@ -278,8 +317,10 @@ impl Builder<'_> {
                 }
             },
         };
-        if let Some(Entry { key, key_place, .. }) = refused {
-            let pointer = join(&self.pointer(), &key);
+        let Some(Entry { key, key_place, node }) = entry else { return };
+        let pointer = join(&self.pointer(), &key);
+        self.lost.push(Lost::new(&pointer, &node));
+        if is_repeated {
             self.note(
                 FindingCode::DuplicateKey,
                 pointer,
@@ -325,23 +366,18 @@ impl Builder<'_> {
         self.text.lines().nth(above).unwrap_or_default()
     }
 
-    fn finish(mut self) -> Result<Document, Vec<Finding>> {
-        let root = match self.root.take() {
-            Some(root) => root,
-            None if self.findings.is_empty() => {
-                return Err(vec![malformed(
-                    Place::START,
-                    "the document is empty",
-                    "a definition has at least `format`, `id`, `initial` and `states`",
-                )]);
-            }
-            None => Node { content: Content::Null, place: Place::START },
-        };
-        if self.findings.is_empty() {
-            return Ok(Document::new(root));
+    fn finish(mut self) -> (Option<Document>, Vec<Finding>) {
+        let root = self.root.take();
+        if root.is_none() && self.findings.is_empty() {
+            self.findings.push(malformed(
+                Place::START,
+                "the document is empty",
+                "a definition has at least `format`, `id`, `initial` and `states`",
+            ));
         }
         crate::finding::sort(&mut self.findings);
-        Err(self.findings)
+        let lost = std::mem::take(&mut self.lost);
+        (root.map(|root| Document::new(root, lost)), self.findings)
     }
 
     fn note(
@@ -361,7 +397,7 @@ impl Builder<'_> {
         for frame in &self.frames {
             match frame {
                 Frame::List { items, .. } => pointer = join(&pointer, &items.len().to_string()),
-                Frame::Object { key: Some((key, _)), .. } => pointer = join(&pointer, key),
+                Frame::Object { key: Some(key), .. } => pointer = join(&pointer, &key.text),
                 Frame::Object { key: None, .. } => {}
             }
         }

@@ -202,6 +202,11 @@ impl Schema {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Returns a number that differs for schemas that are not the same, for as long as they live.
+    pub(crate) fn identity(&self) -> usize {
+        Arc::as_ptr(&self.0) as usize
+    }
+
     /// Returns what kind of value this is.
     pub fn kind(&self) -> Kind {
         self.0.kind

@@ -17,12 +17,14 @@ mod state;
 mod work;
 
 pub use invoke::BUILT_IN;
+pub(crate) use parse::is_root_only;
 pub use parse::{FORMAT, LIMITS};
 pub use work::{Compensate, ForEach, Invoke, Retry, RetryUse, Src, Undo};
 
 use crate::{
     document::{Document, Node},
     finding::Place,
+    lost::Lost,
 };
 
 /// Where a node stands: its JSON pointer and its line and column.
@@ -106,6 +108,8 @@ pub struct Source {
     pub migrations: Vec<Migration>,
     /// The root state: its key and id are the definition's `id`.
     pub root: State,
+    /// What was written and could not be read.
+    pub(crate) lost: Vec<Lost>,
 }
 
 /// Something with a name, in the order of the document.

@@ -11,7 +11,9 @@
 mod check;
 mod functions;
 mod known;
+mod one_of;
 mod scope;
+mod secrets;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
@@ -19,7 +21,9 @@ use statehouse_contract::limits::CONTEXT_BYTES_MAX;
 
 pub use check::{Checked, Trouble, WHOLE, check};
 pub use known::Known;
+pub use one_of::OneOf;
 pub use scope::{EventKind, EventScope, Scope};
+pub use secrets::SecretRead;
 
 use crate::schema::{Additional, Kind, Schema};
 
@@ -54,7 +58,7 @@ pub enum Type {
     /// An object whose fields are known one by one.
     Record(Arc<Record>),
     /// The payload of one of several events.
-    OneOf(Arc<[Member]>),
+    OneOf(Arc<OneOf>),
 }
 
 /// An object made by an expression, a template or the platform.

@@ -16,6 +16,7 @@ mod event_names;
 mod events;
 mod expressions;
 mod flow;
+mod gaps;
 mod graph;
 mod limits;
 mod migrations;
@@ -30,7 +31,10 @@ mod values;
 mod waiting;
 mod walk;
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::Serialize;
 
@@ -104,9 +108,9 @@ impl fmt::Display for Report {
 
 /// Reads and judges the bytes of a definition.
 pub fn validate_bytes(bytes: &[u8]) -> Report {
-    match load::load_bytes(bytes) {
-        Ok(document) => validate(&document),
-        Err(findings) => Report::of(findings, None),
+    match load::read_bytes(bytes) {
+        (Some(document), findings) => validate_read(&document, findings, &[]),
+        (None, findings) => Report::of(findings, None),
     }
 }
 
@@ -117,35 +121,59 @@ pub fn validate(document: &Document) -> Report {
 
 /// Judges a document that follows earlier versions, whose instances its migrations have to carry over.
 pub fn validate_with(document: &Document, earlier: &[Source]) -> Report {
-    let early = limits::check_document(document);
-    if !early.is_empty() {
-        return Report::of(early, None);
-    }
-    // Expressions are parsed by a parser that recurses.
-    on_big_stack(|| judge(document, earlier))
+    validate_read(document, Vec::new(), earlier)
 }
 
-fn judge(document: &Document, earlier: &[Source]) -> Report {
-    let (source, mut findings) = Source::parse(document);
-    let Some(source) = source else { return Report::of(findings, None) };
-    let is_well_formed = !findings.iter().any(Finding::is_error);
-    let (mut more, table) = look(&source, earlier);
-    if !is_well_formed {
-        // Where something could not be read, what is missing is no finding of its own.
-        more.retain(|finding| !needs_the_whole(finding.code));
+/// Judges what the loader could read of a text, after what it had to say.
+fn validate_read(document: &Document, mut findings: Vec<Finding>, earlier: &[Source]) -> Report {
+    let early = limits::check_document(document);
+    if !early.is_empty() {
+        findings.extend(early);
+        return Report::of(findings, None);
     }
-    findings.extend(more);
+    // Expressions are parsed by a parser that recurses.
+    on_big_stack(|| judge(document, findings, earlier))
+}
+
+fn judge(document: &Document, mut findings: Vec<Finding>, earlier: &[Source]) -> Report {
+    // What stands where the loader left something out is not judged a second time.
+    let told: BTreeSet<String> = findings.iter().map(|finding| finding.pointer.clone()).collect();
+    let (source, shape) = Source::parse(document);
+    findings.extend(shape.into_iter().filter(|finding| !told.contains(&finding.pointer)));
+    let Some(source) = source else { return Report::of(findings, None) };
+    let early = limits::check_source(&source);
+    if !early.is_empty() {
+        findings.extend(early);
+        return Report::of(findings, Some(source));
+    }
+    let is_well_formed = !findings.iter().any(Finding::is_error);
+    let looked = look(&source, earlier);
+    findings.extend(looked.findings.into_iter().filter(|finding| !told.contains(&finding.pointer)));
     let mut report = Report::of(findings, Some(source));
+    report.omitted += looked.omitted;
     if is_well_formed {
-        report.table = table;
+        report.table = looked.table;
     }
     report
 }
 
+/// What a look at a source gives.
+struct Looked {
+    findings: Vec<Finding>,
+    omitted: usize,
+    table: Vec<Row>,
+}
+
 /// Looks at a source from all sides.
-fn look(source: &Source, earlier: &[Source]) -> (Vec<Finding>, Vec<Row>) {
+fn look(source: &Source, earlier: &[Source]) -> Looked {
     let model = model::Model::new(source);
-    let mut desk = Desk { document: &source.document, findings: Vec::new() };
+    let mut desk = Desk {
+        document: &source.document,
+        findings: Vec::new(),
+        omitted: 0,
+        kept: BTreeMap::new(),
+    };
+    let gaps = gaps::Gaps::of(&model);
     names::check(&model, &mut desk);
     event_names::check(&model, &mut desk);
     structure::check(&model, &mut desk);
@@ -153,43 +181,42 @@ fn look(source: &Source, earlier: &[Source]) -> (Vec<Finding>, Vec<Row>) {
     tasks::check(&model, &mut desk);
     let events = events::Events::new(&model);
     events.check(&model, &mut desk);
-    let reached = reach::check(&model, &mut desk);
+    let reached = reach::check(&model, &gaps, &mut desk);
     let declared = values::Declared::read(&model, &events, &mut desk.findings);
     let mut facts = values::check(&model, &events, &declared, &reached, &mut desk);
     conflicts::check(&model, &events, &reached, &facts, &mut desk);
     reach::check_loops(&model, &reached, &facts, &mut desk);
-    waiting::check(&model, &events, &reached, &facts, &mut desk);
+    waiting::check(&model, &events, &reached, &facts, &gaps, &mut desk);
     migrations::check(&model, earlier, &mut facts, &mut desk);
     unused::check(&model, &facts, &mut desk);
     let table = table::rows(&model, &events, &reached, &facts);
-    (desk.findings, table)
-}
-
-/// Returns whether a finding says that something is nowhere in the definition.
-fn needs_the_whole(code: FindingCode) -> bool {
-    matches!(
-        code,
-        FindingCode::UnreachableState
-            | FindingCode::NoFinalReachable
-            | FindingCode::UndefinedEvent
-            | FindingCode::CommandUnhandled
-            | FindingCode::RestsWithoutDeadline
-            | FindingCode::PostponeNeverHandled
-            | FindingCode::TimerNeverHandled
-            | FindingCode::UnusedSchema
-            | FindingCode::UnusedDelay
-            | FindingCode::UnusedName
-            | FindingCode::UnusedContextField
-    )
+    let Desk { mut findings, omitted, .. } = desk;
+    findings.retain(|finding| !gaps.excuse(finding));
+    Looked { findings, omitted, table }
 }
 
 /// Where findings are put down.
 struct Desk<'d> {
     document: &'d Document,
     findings: Vec<Finding>,
+    /// How many findings of the talkative kinds there are.
+    kept: BTreeMap<FindingCode, usize>,
+    /// Findings that were not even written down.
+    omitted: usize,
 }
 
 impl Desk<'_> {
+    /// Returns whether one more finding of a kind is worth its words, and counts it if not.
+    ///
+    /// For the checks that a definition within its limits can make say the same thing thousands of times.
+    fn has_room(&mut self, code: FindingCode) -> bool {
+        let kept = self.kept.entry(code).or_default();
+        let has_room = *kept < FINDINGS_MAX;
+        *kept += usize::from(has_room);
+        self.omitted += usize::from(!has_room);
+        has_room
+    }
+
     /// Notes a finding about a name, which stands at its key.
     fn note_name(
         &mut self,

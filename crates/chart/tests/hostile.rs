@@ -161,3 +161,40 @@ fn actions_that_unfold_without_end_are_refused() {
     );
     refused("chain", &text, FindingCode::ActionCycle);
 }
+
+#[test]
+fn what_thousands_of_moves_have_in_common_is_looked_at_once() {
+    // Each took far more than the 50 ms of a release build before; `benches/validate.rs` measures them.
+    let regions = many(240, |n| {
+        let moves = many(8, |c| format!("c{c}: {{target: \"#p\", reenter: true}}, "));
+        format!("      r{n}: {{on: {{{moves}}}}}\n")
+    });
+    let commands = many(8, |c| format!("c{c}: {{}}, "));
+    let text = format!(
+        "{HEAD}commands: {{{commands}}}\nstates:\n  p:\n    type: parallel\n    endless: true\n    onDone: e\n    states:\n{regions}  e: {{type: final}}\n"
+    );
+    let report = refused("regions that start all again", &text, FindingCode::RegionConflict);
+    assert!(report.omitted > 0);
+    // One for each move that loses, not one for each pair.
+    let conflicts =
+        report.findings.iter().filter(|finding| finding.code == FindingCode::RegionConflict);
+    let mut places: Vec<&str> = conflicts.map(|finding| finding.pointer.as_str()).collect();
+    let found = places.len();
+    places.dedup();
+    assert_eq!(places.len(), found);
+
+    let commands = many(1_700, |n| {
+        format!(
+            "  c{n}: {{schema: {{type: object, properties: {{x: {{type: string, x-secret: true}}}}}}}}\n"
+        )
+    });
+    let guards = many(1_900, |n| format!("        - {{guard: \"event.data.x=='{n}'\"}}\n"));
+    let text = format!(
+        "{HEAD}commands:\n{commands}states:\n  a:\n    after: {{1h: b}}\n    on:\n      \"*\":\n{guards}  b: {{type: final}}\n"
+    );
+    refused("a wildcard for many payloads", &text, FindingCode::OptionalRead);
+
+    let junk = many(12_000, |n| format!("    entr{n}: 1\n"));
+    let text = format!("{HEAD}states:\n  a:\n    type: final\n{junk}");
+    refused("mistyped keywords", &text, FindingCode::UnknownKeyword);
+}

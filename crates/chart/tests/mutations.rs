@@ -120,8 +120,8 @@ fn whatever_is_done_to_a_definition_it_is_answered_and_what_passes_compiles() {
         let Some(source) = &report.source else { continue };
         let pictures = [render::mermaid(source), render::dot(source)];
         assert!(pictures.iter().all(|picture| !picture.is_empty()));
-        assert!(load_bytes(text.as_bytes()).is_ok());
         if !report.has_errors() {
+            assert!(load_bytes(text.as_bytes()).is_ok());
             passed += 1;
             let chart = Chart::compile(source);
             assert!(

@@ -211,7 +211,7 @@ impl TimerState {
         match reply {
             Some(Reply::Fired | Reply::Receipt(_)) => {
                 one(&self.reign.metrics().fired);
-                drop(self.left.remove(&name));
+                self.left.remove(&name);
             }
             // Not open any more, or another timer of the instance came first: its row says so soon.
             Some(Reply::Stale | Reply::Rejected(_)) | None => {

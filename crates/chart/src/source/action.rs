@@ -8,6 +8,9 @@ use super::{
 };
 use crate::{document::Content, duration, finding::FindingCode, value::Value};
 
+/// Stands for a delay that could not be read: long enough for no rule about short ones.
+const UNREAD_MS: u64 = 3_600_000;
+
 const ACTIONS: [&str; 11] = [
     "assign",
     "unset",
@@ -80,7 +83,7 @@ impl Reader {
         Some(Raise {
             event: self.text(&event, "`event`")?,
             data: fields.get("data").map(|data| self.template(&data)),
-            delay: fields.get("delay").and_then(|delay| self.delay(&delay, "`delay`")),
+            delay: fields.get("delay").map(|delay| self.delay(&delay, "`delay`")),
             id,
         })
     }
@@ -119,7 +122,7 @@ impl Reader {
             self.fields(at, "a branch of `choose`", &["guard", "actions", "description"])?;
         Some(Branch {
             spot: at.spot.clone(),
-            guard: fields.get("guard").and_then(|guard| self.guard(&guard)),
+            guard: fields.get("guard").map(|guard| self.guard(&guard)),
             actions: fields
                 .get("actions")
                 .map(|actions| self.actions(&actions))
@@ -128,7 +131,13 @@ impl Reader {
     }
 
     /// Reads a guard: CEL, a truth value, or `{ref: name}`.
-    pub(super) fn guard(&mut self, at: &At<'_>) -> Option<Guard> {
+    ///
+    /// One that cannot be read is still there: the transition must not pass for one without.
+    pub(super) fn guard(&mut self, at: &At<'_>) -> Guard {
+        self.guard_said(at).unwrap_or_else(|| Guard::Expression(Expression::opaque(&at.spot)))
+    }
+
+    fn guard_said(&mut self, at: &At<'_>) -> Option<Guard> {
         match &at.node.content {
             Content::Object(_) => {
                 let fields = self.fields(at, "a guard", &["ref"])?;
@@ -156,6 +165,11 @@ impl Reader {
     /// Reads CEL that stands by itself.
     pub(super) fn expression(&mut self, at: &At<'_>, what: &str) -> Option<Expression> {
         self.text(at, what).map(|text| Expression { text: text.text, spot: text.spot })
+    }
+
+    /// Reads CEL that has a name, which is declared even where the CEL is none.
+    pub(super) fn expression_or_opaque(&mut self, at: &At<'_>, what: &str) -> Expression {
+        self.expression(at, what).unwrap_or_else(|| Expression::opaque(&at.spot))
     }
 
     /// Reads an object of templates.
@@ -197,12 +211,16 @@ impl Reader {
     }
 
     /// Reads a delay: a duration, the name of one of `delays`, or a template.
-    pub(super) fn delay(&mut self, at: &At<'_>, what: &str) -> Option<Delay> {
-        let text = self.text(at, what)?;
-        self.delay_text(&text.text, at, what)
+    ///
+    /// One that cannot be read is still a delay, so that its transitions are judged and nobody is told to add one.
+    pub(super) fn delay(&mut self, at: &At<'_>, what: &str) -> Delay {
+        match self.text(at, what) {
+            Some(text) => self.delay_text(&text.text, at, what),
+            None => Delay { spot: at.spot.clone(), length: Length::Fixed(UNREAD_MS) },
+        }
     }
 
-    pub(super) fn delay_text(&mut self, text: &str, at: &At<'_>, what: &str) -> Option<Delay> {
+    pub(super) fn delay_text(&mut self, text: &str, at: &At<'_>, what: &str) -> Delay {
         let length = if let Some(ms) = duration::parse_ms(text) {
             Length::Fixed(ms)
         } else if let Some(cel) = whole_expression(text) {
@@ -213,9 +231,9 @@ impl Reader {
             let message = format!("{what} `{text}` is no duration");
             let advice = "write a number and one of ms, s, m, h, d, such as `15m`, or the name of one of `delays`";
             self.report(FindingCode::BadDuration, &at.spot, message, advice);
-            return None;
+            Length::Fixed(UNREAD_MS)
         };
-        Some(Delay { spot: at.spot.clone(), length })
+        Delay { spot: at.spot.clone(), length }
     }
 
     /// Reads a duration that must be known without evaluating anything.
@@ -232,6 +250,13 @@ impl Reader {
             );
         }
         ms
+    }
+}
+
+impl Expression {
+    /// Makes an expression for one that could not be read: a boolean of which nobody knows the value.
+    pub(super) fn opaque(spot: &super::Spot) -> Self {
+        Self { text: "now == now".to_owned(), spot: spot.clone() }
     }
 }
 

@@ -42,10 +42,10 @@ impl Reader {
             self.name(&id.text, &id.spot, "the invoke's id");
         }
         let (src, src_said) = match fields.get("src") {
-            Some(src) => self.src(&src)?,
+            Some(src) => self.src(&src),
             None => {
                 self.missing(&at.spot, "`invoke`", "src");
-                return None;
+                unknown_src(&at.spot)
             }
         };
         Some(Invoke {
@@ -55,11 +55,11 @@ impl Reader {
             src,
             src_said,
             input: fields.get("input").map(|input| self.template(&input)),
-            timeout: fields.get("timeout").and_then(|timeout| self.delay(&timeout, "`timeout`")),
+            timeout: fields.get("timeout").map(|timeout| self.delay(&timeout, "`timeout`")),
             heartbeat: fields
                 .get("heartbeat")
-                .and_then(|heartbeat| self.delay(&heartbeat, "`heartbeat`")),
-            retry: fields.get("retry").and_then(|retry| self.retry_use(&retry)),
+                .map(|heartbeat| self.delay(&heartbeat, "`heartbeat`")),
+            retry: fields.get("retry").map(|retry| self.retry_use(&retry)),
             queue: fields.get("queue").and_then(|queue| self.text(&queue, "`queue`")),
             compensate: fields
                 .get("compensate")
@@ -82,10 +82,11 @@ impl Reader {
         self.transitions(at)
     }
 
-    fn src(&mut self, at: &At<'_>) -> Option<(Src, Text)> {
-        let said = self.text(at, "`src`")?;
-        let src = self.src_of(&said);
-        Some((src, said))
+    fn src(&mut self, at: &At<'_>) -> (Src, Text) {
+        match self.text(at, "`src`") {
+            Some(said) => (self.src_of(&said), said),
+            None => unknown_src(&at.spot),
+        }
     }
 
     fn src_of(&mut self, said: &Text) -> Src {
@@ -150,11 +151,13 @@ impl Reader {
             return Some(Compensate::None(at.spot.clone()));
         }
         let fields = self.fields(at, "`compensate`", &UNDO)?;
-        let Some(src) = fields.get("src") else {
-            self.missing(&at.spot, "`compensate`", "src");
-            return None;
+        let (src, src_said) = match fields.get("src") {
+            Some(src) => self.src(&src),
+            None => {
+                self.missing(&at.spot, "`compensate`", "src");
+                unknown_src(&at.spot)
+            }
         };
-        let (src, src_said) = self.src(&src)?;
         if matches!(src, Src::Saga | Src::Workflow { .. }) {
             let message = format!("`{}` cannot undo a step", src_said.text);
             self.report(
@@ -186,44 +189,43 @@ impl Reader {
             input: fields.get("input").map(|input| self.template(&input)),
             from_start,
             once: fields.get("once").is_some_and(|once| self.truth(&once, "`once`")),
-            timeout: fields.get("timeout").and_then(|timeout| self.delay(&timeout, "`timeout`")),
+            timeout: fields.get("timeout").map(|timeout| self.delay(&timeout, "`timeout`")),
             heartbeat: fields
                 .get("heartbeat")
-                .and_then(|heartbeat| self.delay(&heartbeat, "`heartbeat`")),
-            retry: fields.get("retry").and_then(|retry| self.retry_use(&retry)),
+                .map(|heartbeat| self.delay(&heartbeat, "`heartbeat`")),
+            retry: fields.get("retry").map(|retry| self.retry_use(&retry)),
         })))
     }
 
-    fn retry_use(&mut self, at: &At<'_>) -> Option<RetryUse> {
+    fn retry_use(&mut self, at: &At<'_>) -> RetryUse {
         match at.node.as_text() {
-            Some(_) => self.text(at, "`retry`").map(RetryUse::Ref),
-            None => self.retry(at).map(RetryUse::Inline),
+            Some(name) => RetryUse::Ref(Text { text: name.to_owned(), spot: at.spot.clone() }),
+            None => RetryUse::Inline(self.retry(at)),
         }
     }
 
-    pub(super) fn retry(&mut self, at: &At<'_>) -> Option<Retry> {
-        let fields = self.fields(at, "a retry policy", &RETRY)?;
-        let Some(attempts) = fields.get("maxAttempts") else {
+    /// Reads a retry policy: every part of it, with the platform's own value for each that cannot be read.
+    pub(super) fn retry(&mut self, at: &At<'_>) -> Retry {
+        let fields = self.fields_or_none(at, "a retry policy", &RETRY);
+        if at.node.as_object().is_some() && fields.get("maxAttempts").is_none() {
             self.missing(&at.spot, "a retry policy", "maxAttempts");
-            return None;
-        };
-        let attempts = self.whole(&attempts, "`maxAttempts`", 1)?;
-        if attempts.value > ATTEMPTS_MAX {
-            let advice = format!("write at most {ATTEMPTS_MAX}");
-            self.report(
-                FindingCode::WrongShape,
-                &attempts.spot,
-                "`maxAttempts` is too large",
-                advice,
-            );
         }
+        let attempts = fields.get("maxAttempts").and_then(|at| self.whole(&at, "`maxAttempts`", 1));
+        let attempts = attempts.map_or(1, |attempts| {
+            if attempts.value > ATTEMPTS_MAX {
+                let message = "`maxAttempts` is too large";
+                let advice = format!("write at most {ATTEMPTS_MAX}");
+                self.report(FindingCode::WrongShape, &attempts.spot, message, advice);
+            }
+            attempts.value.min(ATTEMPTS_MAX)
+        });
         let interval = |reader: &mut Self, keyword: &str| {
             fields.get(keyword).and_then(|at| reader.fixed_ms(&at, &format!("`{keyword}`")))
         };
         let initial = interval(self, "initialInterval").unwrap_or(INITIAL_INTERVAL_MS);
-        Some(Retry {
+        Retry {
             spot: at.spot.clone(),
-            max_attempts: u32::try_from(attempts.value.min(ATTEMPTS_MAX)).expect("bounded above"),
+            max_attempts: u32::try_from(attempts).expect("bounded above"),
             initial_interval_ms: initial,
             backoff: fields
                 .get("backoff")
@@ -235,8 +237,12 @@ impl Reader {
                 .get("nonRetryable")
                 .map(|codes| self.texts(&codes, "`nonRetryable`"))
                 .unwrap_or_default(),
-        })
+        }
     }
+}
+
+fn unknown_src(spot: &super::Spot) -> (Src, Text) {
+    (Src::Unknown(String::new()), Text { text: String::new(), spot: spot.clone() })
 }
 
 /// Returns whether a text may name a kind of task or a definition.

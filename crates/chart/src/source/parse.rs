@@ -1,7 +1,8 @@
 //! Reading a definition: from the document tree to [`Source`].
 //!
 //! Total: every document gives a list of findings, and every document whose root is an object gives a source, however much
-//! is wrong with it. What could not be read is left out of the source, after a finding.
+//! is wrong with it. What could not be read is, after a finding, taken as the keyword that was surely meant, or replaced by
+//! something harmless, or left out and remembered as lost, so that the checks that follow miss nothing a second time.
 //!
 //! Deliberately absent: the requirement of `format` and `version` (the validator's: a conformance case has neither).
 
@@ -39,15 +40,20 @@ pub(super) const ROOT_ONLY: [&str; 14] = [
 pub const LIMITS: [&str; 8] =
     ["microsteps", "raised", "postponed", "queue", "timers", "tasks", "context", "event"];
 
+/// Returns whether a keyword belongs to the definition and not to its root state.
+pub(crate) fn is_root_only(keyword: &str) -> bool {
+    ROOT_ONLY.contains(&keyword)
+}
+
 impl Source {
     /// Reads a document and reports everything that is wrong with its shape.
     ///
     /// Nothing is given back only where the document is no object at all. Findings are sorted by place.
     #[must_use]
     pub fn parse(document: &Document) -> (Option<Self>, Vec<Finding>) {
-        let mut reader = Reader::default();
-        let source = reader.source(document);
-        let mut findings = reader.findings;
+        let mut reader = Reader::after(document.lost());
+        let mut source = reader.source(document);
+        let mut findings = reader.finish(source.as_mut());
         sort(&mut findings);
         (source, findings)
     }
@@ -56,13 +62,12 @@ impl Source {
 impl Reader {
     fn source(&mut self, document: &Document) -> Option<Source> {
         let at = At::root(document.root());
-        let (mut root, _) = self.root_state(&at)?;
+        let (mut root, fields) = self.root_state(&at)?;
         let own_id = root.id().to_owned();
         for invoke in root.invokes.iter_mut().filter(|invoke| invoke.id.text.is_empty()) {
             invoke.id.text.clone_from(&own_id);
         }
-        let fields = self.map(&at, "a definition")?;
-        if root.id.is_none() {
+        if root.id.is_none() && fields.iter().all(|field| field.key != "id") {
             self.missing(&at.spot, "a definition", "id");
         }
         let mut source = Source {
@@ -83,6 +88,7 @@ impl Reader {
             context: None,
             migrations: Vec::new(),
             root,
+            lost: Vec::new(),
         };
         for field in &fields {
             self.definition_keyword(&mut source, field);
@@ -115,16 +121,17 @@ impl Reader {
             "tasks" => source.tasks = self.named(at, "`tasks`", Self::task),
             "start" => source.start = self.start(at),
             "delays" => {
-                source.delays = self
-                    .named(at, "`delays`", |reader, field| reader.delay(&field.value, "the delay"));
+                source.delays = self.named(at, "`delays`", |reader, field| {
+                    Some(reader.delay(&field.value, "the delay"))
+                });
             }
             "retries" => {
                 source.retries =
-                    self.named(at, "`retries`", |reader, field| reader.retry(&field.value))
+                    self.named(at, "`retries`", |reader, field| Some(reader.retry(&field.value)))
             }
             "guards" => {
                 let expression = |reader: &mut Self, field: &Field<'_>| {
-                    reader.expression(&field.value, "a guard")
+                    Some(reader.expression_or_opaque(&field.value, "a guard"))
                 };
                 source.guards = self.named(at, "`guards`", expression);
             }
@@ -158,22 +165,21 @@ impl Reader {
         fields.iter().filter_map(named).collect()
     }
 
+    // A declaration that cannot be read still declares its name.
     fn command(&mut self, field: &Field<'_>) -> Option<Command> {
         let allowed = ["schema", "reply", "role", "deadline", "description"];
-        let fields = self.fields(&field.value, "a command", &allowed)?;
+        let fields = self.fields_or_none(&field.value, "a command", &allowed);
         Some(Command {
             spot: field.value.spot.clone(),
             schema: fields.get("schema").map(|schema| schema.raw()),
             reply: fields.get("reply").map(|reply| reply.raw()),
             role: fields.get("role").and_then(|role| self.text(&role, "`role`")),
-            deadline: fields
-                .get("deadline")
-                .and_then(|deadline| self.delay(&deadline, "`deadline`")),
+            deadline: fields.get("deadline").map(|deadline| self.delay(&deadline, "`deadline`")),
         })
     }
 
     fn signal(&mut self, field: &Field<'_>) -> Option<Signal> {
-        let fields = self.fields(&field.value, "an event", &["schema", "description"])?;
+        let fields = self.fields_or_none(&field.value, "an event", &["schema", "description"]);
         Some(Signal {
             spot: field.value.spot.clone(),
             schema: fields.get("schema").map(|schema| schema.raw()),
@@ -182,7 +188,7 @@ impl Reader {
 
     fn task(&mut self, field: &Field<'_>) -> Option<TaskType> {
         let allowed = ["input", "output", "errors", "queue", "description"];
-        let fields = self.fields(&field.value, "a task", &allowed)?;
+        let fields = self.fields_or_none(&field.value, "a task", &allowed);
         Some(TaskType {
             spot: field.value.spot.clone(),
             input: fields.get("input").map(|input| input.raw()),

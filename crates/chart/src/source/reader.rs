@@ -5,10 +5,13 @@
 //!
 //! Deliberately absent: the format's keywords.
 
-use super::{Raw, Spot, Text, Whole};
+use std::collections::BTreeSet;
+
+use super::{Raw, Source, Spot, Text, Whole};
 use crate::{
     document::{Content, Node},
     finding::{Finding, FindingCode, Place, join, nearest},
+    lost::{LOST_MAX, Lost},
 };
 
 /// A node and where it stands.
@@ -77,16 +80,28 @@ impl<'n> Fields<'n> {
 /// Findings after which no advice is looked for: nobody reads more, and looking costs most.
 const ADVICE_MAX: usize = 500;
 
+/// Findings after which no more are kept: far more than a report shows.
+const FINDINGS_MAX: usize = 5_000;
+
 /// Words that the format keeps for later releases.
 const RESERVED: [&str; 7] = ["keys", "every", "onFault", "assignee", "due", "form", "minDone"];
 
 /// Collects findings while the tree is read.
 #[derive(Default)]
 pub(super) struct Reader {
-    pub(super) findings: Vec<Finding>,
+    findings: Vec<Finding>,
+    /// What had to be left out.
+    lost: Vec<Lost>,
+    /// Where a keyword was read as the one that it was taken for.
+    taken: BTreeSet<String>,
 }
 
 impl Reader {
+    /// Begins after a loader that left these parts out.
+    pub(super) fn after(lost: &[Lost]) -> Self {
+        Self { lost: lost.to_vec(), ..Self::default() }
+    }
+
     pub(super) fn report(
         &mut self,
         code: FindingCode,
@@ -94,11 +109,35 @@ impl Reader {
         message: impl Into<String>,
         advice: impl Into<String>,
     ) {
-        self.findings.push(Finding::new(code, spot.pointer.as_str(), spot.place, message, advice));
+        // A text of nothing but mistakes is not told them all; one more says that there are too many.
+        if self.findings.len() < FINDINGS_MAX {
+            let finding = Finding::new(code, spot.pointer.as_str(), spot.place, message, advice);
+            self.findings.push(finding);
+        }
+    }
+
+    /// Gives back all findings, and to the source what had to be left out.
+    pub(super) fn finish(self, source: Option<&mut Source>) -> Vec<Finding> {
+        let Self { mut findings, lost, taken } = self;
+        if let Some(source) = source {
+            source.lost = lost;
+        }
+        // A keyword that was taken for another has its finding; that it does not fit the other is none.
+        findings.retain(|finding| {
+            finding.code != FindingCode::WrongShape || !taken.contains(&finding.pointer)
+        });
+        findings
+    }
+
+    fn lose(&mut self, lost: impl FnOnce() -> Lost) {
+        if self.lost.len() < LOST_MAX {
+            self.lost.push(lost());
+        }
     }
 
     fn wrong(&mut self, at: &At<'_>, what: &str, wanted: &str) {
-        let message = format!("{what} must be {wanted}, not {}", at.node.kind());
+        let message = format!("{what} must be {wanted}, not {}", found(at.node));
+        self.lose(|| Lost::new(&at.spot.pointer, at.node));
         self.report(FindingCode::WrongShape, &at.spot, message, format!("write {wanted}"));
     }
 
@@ -133,34 +172,55 @@ impl Reader {
         &mut self,
         at: &At<'n>,
         what: &str,
-        allowed: &[&str],
+        allowed: &[&'static str],
     ) -> Option<Fields<'n>> {
         let fields = self.map(at, what)?;
+        let mut written: BTreeSet<&str> = fields.iter().map(|field| field.key).collect();
         let mut known = Vec::with_capacity(fields.len());
-        for field in fields {
+        for mut field in fields {
             if allowed.contains(&field.key) {
                 known.push(field);
                 continue;
             }
-            let spot = Spot { pointer: field.value.spot.pointer, place: field.key_place };
+            let spot = Spot { pointer: field.value.spot.pointer.clone(), place: field.key_place };
             if RESERVED.contains(&field.key) {
                 let message = format!("`{}` is reserved for a later release", field.key);
                 self.report(FindingCode::ReservedKeyword, &spot, message, "remove it");
+                self.lose(|| Lost::stray(&spot.pointer, field.value.node));
             } else {
                 let message = format!("{what} has no keyword `{}`", field.key);
-                self.report(
-                    FindingCode::UnknownKeyword,
-                    &spot,
-                    message,
-                    if self.findings.len() < ADVICE_MAX {
-                        advice_for(field.key, allowed)
-                    } else {
-                        String::new()
-                    },
-                );
+                let is_advised = self.findings.len() < ADVICE_MAX;
+                let near = if is_advised { nearest(field.key, allowed) } else { None };
+                let meant = near.filter(|near| is_meant(field.key, near));
+                let advice = match near {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None if is_advised => format!("known here: {}", allowed.join(", ")),
+                    None => "see the list of keywords".to_owned(),
+                };
+                self.report(FindingCode::UnknownKeyword, &spot, message, advice);
+                match meant.filter(|meant| !written.contains(meant)) {
+                    Some(meant) => {
+                        self.taken.insert(spot.pointer);
+                        written.insert(meant);
+                        field.key = meant;
+                        known.push(field);
+                    }
+                    None => self.lose(|| Lost::stray(&spot.pointer, field.value.node)),
+                }
             }
         }
         Some(Fields { spot: at.spot.clone(), fields: known })
+    }
+
+    /// Reads an object as `fields` does; what is none has no fields.
+    pub(super) fn fields_or_none<'n>(
+        &mut self,
+        at: &At<'n>,
+        what: &str,
+        allowed: &[&'static str],
+    ) -> Fields<'n> {
+        self.fields(at, what, allowed)
+            .unwrap_or_else(|| Fields { spot: at.spot.clone(), fields: Vec::new() })
     }
 
     pub(super) fn missing(&mut self, spot: &Spot, what: &str, keyword: &str) {
@@ -241,10 +301,23 @@ impl Reader {
     }
 }
 
-/// Returns the advice for an unknown keyword: the nearest known one, or all.
-fn advice_for(found: &str, allowed: &[&str]) -> String {
-    match nearest(found, allowed) {
-        Some(known) => format!("did you mean `{known}`?"),
-        None => format!("known here: {}", allowed.join(", ")),
+/// Names what was found: a number by its value, for its kind may be right.
+fn found(node: &Node) -> String {
+    match &node.content {
+        Content::Integer(number) => number.to_string(),
+        Content::Number(number) => number.to_string(),
+        Content::Null
+        | Content::Bool(_)
+        | Content::Text(_)
+        | Content::List(_)
+        | Content::Object(_) => node.kind().to_owned(),
     }
+}
+
+/// Returns whether a near keyword was surely meant, so that the value is read as its value.
+///
+/// Short words are near to too many others.
+fn is_meant(key: &str, near: &str) -> bool {
+    const LETTERS_MIN: usize = 4;
+    key.len() >= LETTERS_MIN && near.len() >= LETTERS_MIN
 }

@@ -4,11 +4,12 @@
 //! has them all in one place.
 
 use super::{
-    Depth, Failure, Initial, Kind, Named, Reject, State, Text, Timeout, Transition,
+    Depth, Expression, Failure, Guard, Initial, Kind, Named, Reject, State, Text, Timeout,
+    Transition,
     parse::ROOT_ONLY,
     reader::{At, Field, Fields, Reader},
 };
-use crate::finding::FindingCode;
+use crate::finding::{FindingCode, nearest};
 
 const STATE: [&str; 24] = [
     "id",
@@ -44,15 +45,14 @@ const TRANSITION: [&str; 8] =
 
 impl Reader {
     /// Reads the root: the same keywords as any state, and those of the definition.
-    pub(super) fn root_state(&mut self, at: &At<'_>) -> Option<(State, Vec<String>)> {
-        let allowed: Vec<&str> = STATE
+    pub(super) fn root_state<'n>(&mut self, at: &At<'n>) -> Option<(State, Vec<Field<'n>>)> {
+        let allowed: Vec<&'static str> = STATE
             .iter()
             .chain(&ROOT_ONLY)
             .copied()
             .filter(|keyword| !["history", "target", "onError"].contains(keyword))
             .collect();
         let fields = self.fields(at, "a definition", &allowed)?;
-        let written = fields.fields.iter().map(|field| field.key.to_owned()).collect();
         let id = fields.get("id").and_then(|id| self.text(&id, "`id`"));
         if let Some(id) = &id {
             self.name(&id.text, &id.spot, "the definition's id");
@@ -60,7 +60,7 @@ impl Reader {
         let key = id.as_ref().map(|id| id.text.clone()).unwrap_or_default();
         let mut state = self.state_body(&fields, key);
         state.id = id;
-        Some((state, written))
+        Some((state, fields.fields))
     }
 
     fn state(&mut self, field: &Field<'_>) -> State {
@@ -107,8 +107,14 @@ impl Reader {
             Some("final") => Kind::Final,
             Some("history") => Kind::History,
             Some("atomic" | "compound") | None => by_children,
-            Some(_) => {
+            Some(other) => {
                 let said = state.kind_said.clone().expect("matched above");
+                let meant = match nearest(other, &["parallel", "final", "history"]) {
+                    Some("parallel") => Kind::Parallel,
+                    Some("final") => Kind::Final,
+                    Some("history") => Kind::History,
+                    Some(_) | None => by_children,
+                };
                 let advice = "write `parallel`, `final` or `history`, or leave it out";
                 self.report(
                     FindingCode::WrongShape,
@@ -116,7 +122,7 @@ impl Reader {
                     format!("no type `{}`", said.text),
                     advice,
                 );
-                by_children
+                meant
             }
         };
         state
@@ -205,13 +211,13 @@ impl Reader {
 
     fn failure(&mut self, at: &At<'_>) -> Option<Failure> {
         let fields = self.fields(at, "`error`", &["code", "message"])?;
-        let Some(code) = fields.get("code") else {
+        let code = fields.get("code");
+        if code.is_none() {
             self.missing(&at.spot, "`error`", "code");
-            return None;
-        };
+        }
         Some(Failure {
             spot: at.spot.clone(),
-            code: self.template(&code),
+            code: self.template(&code.unwrap_or_else(|| at.clone())),
             message: fields.get("message").map(|message| self.template(&message)),
         })
     }
@@ -222,7 +228,7 @@ impl Reader {
             let spot =
                 super::Spot { pointer: field.value.spot.pointer.clone(), place: field.key_place };
             let key = At { node: field.value.node, spot };
-            let delay = reader.delay_text(field.key, &key, "the delay")?;
+            let delay = reader.delay_text(field.key, &key, "the delay");
             Some(Timeout {
                 key: super::Text { text: field.key.to_owned(), spot: key.spot },
                 delay,
@@ -252,7 +258,7 @@ impl Reader {
         transition.keywords = fields.keywords();
         transition.targets =
             fields.get("target").map(|target| self.targets(&target)).unwrap_or_default();
-        transition.guard = fields.get("guard").and_then(|guard| self.guard(&guard));
+        transition.guard = fields.get("guard").map(|guard| self.guard(&guard));
         transition.actions =
             fields.get("actions").map(|actions| self.actions(&actions)).unwrap_or_default();
         transition.reenter =
@@ -260,6 +266,16 @@ impl Reader {
         transition.postpone =
             fields.get("postpone").is_some_and(|postpone| self.truth(&postpone, "`postpone`"));
         transition.reject = fields.get("reject").and_then(|reject| self.reject(&reject));
+        let target = fields.get("target").filter(|_| transition.targets.is_empty());
+        if let Some(target) =
+            target.filter(|target| target.node.as_list().is_none_or(|items| !items.is_empty()))
+        {
+            // It moves, nobody knows where to: it must not pass for one that stays and always wins.
+            transition.reenter = false;
+            transition
+                .guard
+                .get_or_insert_with(|| Guard::Expression(Expression::opaque(&target.spot)));
+        }
         Some(transition)
     }
 
@@ -269,9 +285,11 @@ impl Reader {
             self.missing(&at.spot, "`reject`", "code");
             return None;
         };
+        let code = self.text(&code, "`code`");
         Some(Reject {
             spot: at.spot.clone(),
-            code: self.text(&code, "`code`")?,
+            code: code
+                .unwrap_or_else(|| Text { text: "refused".to_owned(), spot: at.spot.clone() }),
             message: fields.get("message").and_then(|message| self.text(&message, "`message`")),
         })
     }

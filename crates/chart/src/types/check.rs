@@ -10,7 +10,7 @@ mod loops;
 mod operators;
 mod select;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use cel::{
     IdedExpr,
@@ -18,10 +18,11 @@ use cel::{
 };
 
 use super::{
-    Known, Record, Scope, Type, functions,
+    Known, Record, Scope, SecretRead, Type, functions,
     known::{literal_text, path},
+    secrets::{is_plain, schemas_of},
 };
-use crate::finding::FindingCode;
+use crate::{finding::FindingCode, schema::Schema};
 
 /// Stands in [`Checked::reads`] for the context as a whole.
 pub const WHOLE: &str = "*";
@@ -53,6 +54,10 @@ pub struct Checked {
     pub reads: BTreeSet<String>,
     /// Whether it asks for anything but the context: the event, the time, the active states.
     pub reads_more: bool,
+    /// The secrets that it reads.
+    pub secrets: Vec<SecretRead>,
+    /// Whether it is nothing but a path: its value is what stands there.
+    pub is_path: bool,
 }
 
 /// Checks an expression where it stands.
@@ -64,6 +69,7 @@ pub fn check(expression: &IdedExpr, scope: &Scope<'_>) -> Checked {
         troubles: Vec::new(),
         reads: BTreeSet::new(),
         reads_more: false,
+        secrets: Vec::new(),
         loops: 0,
         factor: 1,
         steps: 0,
@@ -75,6 +81,8 @@ pub fn check(expression: &IdedExpr, scope: &Scope<'_>) -> Checked {
         constant: operators::constant_truth(expression),
         reads: walk.reads,
         reads_more: walk.reads_more,
+        secrets: walk.secrets,
+        is_path: path(expression).is_some(),
     }
 }
 
@@ -85,6 +93,7 @@ struct Walk<'a> {
     troubles: Vec<Trouble>,
     reads: BTreeSet<String>,
     reads_more: bool,
+    secrets: Vec<SecretRead>,
     loops: usize,
     // By how much the loops around multiply a step, and the steps of all loops so far.
     factor: u64,
@@ -97,6 +106,24 @@ impl Walk<'_> {
         if !self.troubles.contains(&trouble) {
             self.troubles.push(trouble);
         }
+    }
+
+    /// Writes down that something with a secret is read.
+    fn read_secret(&mut self, shown: &str, schemas: Arc<[Schema]>) {
+        if !schemas.is_empty() {
+            self.secrets.push(SecretRead { shown: shown.to_owned(), schemas });
+        }
+    }
+
+    /// The type of what is only walked into: what is read of it is written down, it is not.
+    fn value_on_the_way(&mut self, target: &IdedExpr) -> Type {
+        let before = self.secrets.len();
+        let value = self.value(target);
+        let is_followed = is_plain(target) && !value.is_dyn();
+        if is_followed && self.secrets.iter().skip(before).all(SecretRead::is_only_around) {
+            self.secrets.truncate(before);
+        }
+        value
     }
 
     fn value(&mut self, expression: &IdedExpr) -> Type {
@@ -167,7 +194,9 @@ impl Walk<'_> {
 
     fn name(&mut self, name: &str) -> Type {
         if let Some((_, value)) = self.locals.iter().rev().find(|(own, _)| own == name) {
-            return value.clone();
+            let value = value.clone();
+            self.read_secret(name, schemas_of(&value));
+            return value;
         }
         self.reads_more |= name != "context";
         if name == "context" {
@@ -185,6 +214,15 @@ impl Walk<'_> {
                 .filter(|(item, _)| *item == name)
                 .map(|(_, value)| value.clone()),
         };
+        let inside = match (name, &self.scope.event) {
+            ("event", Some(event)) => ["data", "output"]
+                .into_iter()
+                .filter_map(|field| event.field(field)?.ok())
+                .flat_map(|value| schemas_of(&value).to_vec())
+                .collect(),
+            (_, _) => known.as_ref().map(schemas_of).unwrap_or_default(),
+        };
+        self.read_secret(name, inside);
         known.unwrap_or_else(|| {
             let advice = match name {
                 "event" => "no event is in scope here; put what is needed into the context first",
@@ -224,14 +262,14 @@ impl Walk<'_> {
             self.note(FindingCode::UndefinedName, message, EXTENSIONS);
             return Type::Dyn;
         }
-        let parts: Vec<Type> = call
-            .target
-            .as_deref()
-            .into_iter()
-            .chain(&call.args)
-            .map(|part| self.value(part))
-            .collect();
         let name = &call.func_name;
+        let parts = call.target.as_deref().into_iter().chain(&call.args);
+        let parts: Vec<Type> = if name == "size" {
+            // How many there are says nothing of a secret inside one of them.
+            parts.map(|part| self.value_on_the_way(part)).collect()
+        } else {
+            parts.map(|part| self.value(part)).collect()
+        };
         if name == "matches" {
             self.check_pattern(call.args.last());
         }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Known, Member, Type};
+use super::{Known, Member, OneOf, Type};
 
 /// One of the events that can be `event` somewhere.
 #[derive(Clone, Debug)]
@@ -72,7 +72,7 @@ fn one_of(
     match (without.is_empty(), members.is_empty()) {
         (false, _) => Err(without),
         (true, true) => Ok(Type::Dyn),
-        (true, false) => Ok(Type::OneOf(members.into())),
+        (true, false) => Ok(Type::OneOf(Arc::new(OneOf::new(members)))),
     }
 }
 

@@ -6,7 +6,7 @@
 
 /// A set of small numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Bits(Vec<u64>);
+pub(crate) struct Bits(Vec<u64>);
 
 impl Bits {
     pub(super) fn insert(&mut self, number: usize) {
@@ -32,6 +32,31 @@ impl Bits {
         is_new
     }
 
+    /// Adds the members of another set and hands each new one to `visit`.
+    pub(super) fn add_each(&mut self, other: &Self, mut visit: impl FnMut(usize)) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        for (word, (own, more)) in self.0.iter_mut().zip(&other.0).enumerate() {
+            let mut fresh = *more & !*own;
+            *own |= more;
+            while fresh != 0 {
+                visit(word * 64 + fresh.trailing_zeros() as usize);
+                fresh &= fresh - 1;
+            }
+        }
+    }
+
+    /// Returns whether there is a member from one number to another, both included.
+    pub(super) fn has_within(&self, from: usize, to: usize) -> bool {
+        let (first, last) = (from / 64, to / 64);
+        self.0.iter().enumerate().take(last + 1).skip(first).any(|(word, bits)| {
+            let above = if word == first { u64::MAX << (from % 64) } else { u64::MAX };
+            let below = if word == last { u64::MAX >> (63 - to % 64) } else { u64::MAX };
+            bits & above & below != 0
+        })
+    }
+
     /// Keeps the members of both sets; returns whether one was lost.
     pub(super) fn keep(&mut self, other: &Self) -> bool {
         let mut is_less = false;
@@ -54,7 +79,36 @@ impl Bits {
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
         let words = self.0.iter().enumerate();
         words.flat_map(|(word, bits)| {
-            (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| word * 64 + bit)
+            // Clears the lowest bit each time, so that an empty word costs nothing.
+            let some = |bits: u64| (bits != 0).then_some(bits);
+            std::iter::successors(some(*bits), move |bits| some(bits & (bits - 1)))
+                .map(move |bits| word * 64 + bits.trailing_zeros() as usize)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_has_a_member_only_between_its_ends() {
+        let mut set = Bits::default();
+        [3, 64, 130].into_iter().for_each(|number| set.insert(number));
+        let asked = [(0, 2), (0, 3), (4, 63), (4, 64), (65, 129), (63, 64), (130, 130), (131, 999)];
+        let found = asked.map(|(from, to)| set.has_within(from, to));
+        assert_eq!(found, [false, true, false, true, false, true, true, false]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), [3, 64, 130]);
+    }
+
+    #[test]
+    fn only_new_members_are_handed_on() {
+        let (mut set, mut more) = (Bits::default(), Bits::default());
+        set.insert(1);
+        [1, 2, 70].into_iter().for_each(|number| more.insert(number));
+        let mut fresh = Vec::new();
+        set.add_each(&more, |number| fresh.push(number));
+        assert_eq!(fresh, [2, 70]);
+        assert!(set.has(70) && set.has(1));
     }
 }

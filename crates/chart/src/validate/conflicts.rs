@@ -174,13 +174,17 @@ impl Look<'_, '_> {
         {
             let own = model.branch(parallel, movement.state);
             let is_left = domain == parallel || model.is_below(parallel, domain);
-            let others: BTreeSet<StateNumber> = movement
-                .enters
-                .iter()
-                .copied()
-                .filter(|state| model.at(*state).parent == Some(parallel) && *state != own)
-                .collect();
-            if is_left && !others.is_empty() {
+            if !is_left {
+                continue;
+            }
+            let is_other =
+                |state: &StateNumber| model.at(*state).parent == Some(parallel) && *state != own;
+            let others = || movement.enters.iter().copied().filter(is_other);
+            if others().next().is_some() {
+                if !desk.has_room(FindingCode::RestartsSiblings) {
+                    return;
+                }
+                let others: BTreeSet<StateNumber> = others().collect();
                 let message = format!(
                     "this transition of `{}` also starts {} again",
                     model.id(own),
@@ -200,17 +204,26 @@ impl Look<'_, '_> {
         let leavers: Vec<usize> =
             (0..model.moves.len()).filter(|index| self.leaves_region(*index)).collect();
         let mut pairs = 0;
+        let mut is_told = vec![false; model.moves.len()];
         for leaver in leavers.iter().copied() {
             for other in 0..model.moves.len() {
                 pairs += 1;
                 if pairs > PAIRS_MAX {
                     return;
                 }
+                let (first, second) = (leaver.min(other), leaver.max(other));
+                // The first that wins over it is enough to say.
+                let told = is_told.get(second).copied().unwrap_or_default();
                 let both_leave = leavers.binary_search(&other).is_ok();
-                if (both_leave && other <= leaver) || !self.are_rivals(leaver, other) {
+                if told || (both_leave && other <= leaver) || !self.are_rivals(leaver, other) {
                     continue;
                 }
-                let (first, second) = (leaver.min(other), leaver.max(other));
+                if let Some(told) = is_told.get_mut(second) {
+                    *told = true;
+                }
+                if !desk.has_room(FindingCode::RegionConflict) {
+                    continue;
+                }
                 let (winner, loser) = (model.movement(first), model.movement(second));
                 let message = format!(
                     "{} is also taken in `{}`, and both leave the same states: the one in `{}` wins, this one is dropped",

@@ -101,6 +101,10 @@ impl<'s> Events<'s> {
 
     /// Returns the events that a descriptor matches; a wildcard never matches an event of the platform.
     pub(super) fn matching(&self, descriptor: &str) -> Bits {
+        if descriptor != "*" && !descriptor.ends_with(".*") {
+            // One event at most: looking it up costs no more than remembering it.
+            return self.find_matching(descriptor);
+        }
         if let Some(known) = self.matched.borrow().get(descriptor) {
             return known.clone();
         }
@@ -211,7 +215,15 @@ impl<'s> Events<'s> {
                 let any = self.any.clone();
                 add_to(&mut self.of_move, index, &any);
             }
-            self.enter(model, index, &mut open);
+        }
+        // Many moves share a way in: what comes by it is joined before it is carried to each state.
+        let mut by_way: Vec<Bits> = vec![Bits::default(); model.ways.len()];
+        let mut by_domain: Vec<Bits> = vec![Bits::default(); model.states.len()];
+        for (movement, set) in model.moves.iter().zip(&self.of_move) {
+            add_to(&mut by_way, movement.way, set);
+        }
+        for (way, set) in model.ways.iter().zip(&by_way) {
+            self.enter(&way.enters, set, &mut open);
         }
         // What leads into a state that never rests is what its eventless moves happen with.
         while let Some(state) = open.pop_first() {
@@ -223,23 +235,28 @@ impl<'s> Events<'s> {
                 if model.movement(index).cause == Cause::Always
                     && add_to(&mut self.of_move, index, &set)
                 {
-                    self.enter(model, index, &mut open);
+                    let movement = model.movement(index);
+                    self.enter(&movement.enters, &set, &mut open);
                 }
             }
         }
         for (movement, set) in model.moves.iter().zip(&self.of_move) {
             if let Some(domain) = movement.domain {
-                for left in domain + 1..=model.at(domain).last {
-                    add_to(&mut self.of_exit, left, set);
-                }
+                add_to(&mut by_domain, domain, set);
             }
+        }
+        // Outer states come first, so each hands on to its children what it was handed.
+        for (state, placed) in model.states.iter().enumerate() {
+            let Some(parent) = placed.parent else { continue };
+            let mut set = by_domain.get(parent).cloned().unwrap_or_default();
+            set.add(&self.of_exit.get(parent).cloned().unwrap_or_default());
+            add_to(&mut self.of_exit, state, &set);
         }
     }
 
-    fn enter(&mut self, model: &Model<'s>, index: usize, open: &mut BTreeSet<StateNumber>) {
-        let set = self.of_move.get(index).cloned().unwrap_or_default();
-        for entered in &model.movement(index).enters {
-            if add_to(&mut self.of_entry, *entered, &set) {
+    fn enter(&mut self, states: &[StateNumber], set: &Bits, open: &mut BTreeSet<StateNumber>) {
+        for entered in states {
+            if add_to(&mut self.of_entry, *entered, set) {
                 open.insert(*entered);
             }
         }

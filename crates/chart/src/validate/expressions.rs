@@ -22,6 +22,9 @@ use crate::{
     value::Value,
 };
 
+/// Most steps of comparing secret values with the places that they go to, in one definition.
+const SECRET_STEPS_MAX: u32 = 100_000;
+
 /// The expressions of one definition.
 #[derive(Default)]
 pub(super) struct Expressions<'s> {
@@ -30,6 +33,10 @@ pub(super) struct Expressions<'s> {
     untyped: BTreeSet<String>,
     /// Top-level fields of the context that some expression reads.
     pub(super) reads: BTreeSet<String>,
+    // What shows the value of the template that is being checked; nothing, where it may be secret.
+    shown_by: Option<&'static str>,
+    // Steps of all comparisons of secrets with where they go.
+    secret_steps: Option<u32>,
 }
 
 impl<'s> Expressions<'s> {
@@ -90,8 +97,63 @@ impl<'s> Expressions<'s> {
         Some(checked)
     }
 
+    /// Checks a template whose value is shown, unless the schema that it is for marks it as secret.
+    pub(super) fn check_shown(
+        &mut self,
+        shown_by: &'static str,
+        template: &'s Template,
+        wanted: Option<&Schema>,
+        scope: &Scope<'_>,
+        desk: &mut Desk,
+    ) -> Type {
+        self.shown_by = Some(shown_by);
+        let value = self.check_template(template, wanted, scope, desk);
+        self.shown_by = None;
+        value
+    }
+
+    /// Reports the secrets that an expression would carry to where they are shown.
+    fn check_secrets(
+        &mut self,
+        expression: &Expression,
+        checked: &Checked,
+        wanted: Option<&Schema>,
+        desk: &mut Desk,
+    ) {
+        let Some(shown_by) = self.shown_by else { return };
+        let mut told = BTreeSet::new();
+        let mut budget = self.secret_steps.unwrap_or(SECRET_STEPS_MAX);
+        for read in &checked.secrets {
+            let is_kept = checked.is_path && !read.is_shown_by(wanted, &mut budget);
+            if !is_kept && told.insert(read.shown.as_str()) {
+                let message = format!("`{}` is secret, and {shown_by} would show it", read.shown);
+                let advice =
+                    "leave it out, or mark what takes it with `x-secret: true` in its schema";
+                desk.note(FindingCode::SecretLeaves, &expression.spot, message, advice);
+            }
+        }
+        self.secret_steps = Some(budget);
+    }
+
     /// Checks a template and compares it with the schema that its value is for.
     pub(super) fn check_template(
+        &mut self,
+        template: &'s Template,
+        wanted: Option<&Schema>,
+        scope: &Scope<'_>,
+        desk: &mut Desk,
+    ) -> Type {
+        let shown_by = self.shown_by;
+        if wanted.is_some_and(Schema::is_secret) {
+            // Nothing inside is shown either.
+            self.shown_by = None;
+        }
+        let value = self.check_shape(template, wanted, scope, desk);
+        self.shown_by = shown_by;
+        value
+    }
+
+    fn check_shape(
         &mut self,
         template: &'s Template,
         wanted: Option<&Schema>,
@@ -108,6 +170,7 @@ impl<'s> Expressions<'s> {
             }
             Shape::Expression(expression) => {
                 let Some(checked) = self.check(expression, scope, desk) else { return Type::Dyn };
+                self.check_secrets(expression, &checked, wanted, desk);
                 if let Some(why) = wanted.and_then(|schema| misfit(&checked.value, schema)) {
                     misfits(&expression.spot, &why, desk);
                 }

@@ -203,13 +203,28 @@ impl<'s> Flow<'s> {
         let mut open: BTreeSet<StateNumber> = BTreeSet::new();
         let start = self.start.clone();
         self.enter(&model.start, start, &entries, &mut open);
-        while let Some(state) = open.pop_first() {
-            for index in model.moves_of.get(state).into_iter().flatten() {
-                let mut fields = self.inside.get(state).cloned().flatten().unwrap_or_default();
-                if let Some(gain) = gains.get(*index) {
-                    fields.add(gain);
+        // What is surely there on each way in. Entries only add fields, so what is common to all who take a way can be
+        // found first and carried into its states once.
+        let mut by_way: Vec<Option<Bits>> = vec![None; model.ways.len()];
+        while !open.is_empty() {
+            let mut narrowed: BTreeSet<usize> = BTreeSet::new();
+            for state in std::mem::take(&mut open) {
+                for index in model.moves_of.get(state).into_iter().flatten() {
+                    let mut fields = self.inside.get(state).cloned().flatten().unwrap_or_default();
+                    if let Some(gain) = gains.get(*index) {
+                        fields.add(gain);
+                    }
+                    let way = model.movement(*index).way;
+                    if narrow(&mut by_way, way, &fields) {
+                        narrowed.insert(way);
+                    }
                 }
-                self.enter(&model.movement(*index).enters, fields, &entries, &mut open);
+            }
+            for number in narrowed {
+                let fields = by_way.get(number).cloned().flatten().unwrap_or_default();
+                if let Some(way) = model.ways.get(number) {
+                    self.enter(&way.enters, fields, &entries, &mut open);
+                }
             }
         }
     }

@@ -14,6 +14,7 @@ use super::{Desk, model::Model};
 use crate::{
     document::{Content, Document, Node},
     finding::{Finding, FindingCode},
+    source::Source,
 };
 
 /// Most CEL expressions in a definition: parsing is what costs most in judging one.
@@ -108,6 +109,32 @@ pub(super) fn check_document(document: &Document) -> Vec<Finding> {
     over.map(|(what, name, found, most, pointer, advice)| {
         let message = format!("{found} {what}; {name} is {most}");
         Finding::new(FindingCode::LimitExceeded, pointer, document.place(pointer), message, advice)
+    })
+    .collect()
+}
+
+/// Returns a finding if more states or transitions were read than were counted: under keywords that were mistyped.
+pub(super) fn check_source(source: &Source) -> Vec<Finding> {
+    let (mut states, mut transitions) = (0, 0);
+    let mut open = vec![&source.root];
+    while let Some(state) = open.pop() {
+        let on = state.on.iter().map(|on| on.value.len());
+        let timed = state.after.iter().chain(&state.idle).map(|timeout| timeout.transitions.len());
+        let work = state
+            .invokes
+            .iter()
+            .map(|invoke| invoke.on_done.len() + invoke.on_error.as_ref().map_or(0, Vec::len));
+        states += 1;
+        transitions += state.always.len() + state.on_done.len();
+        transitions += on.chain(timed).chain(work).sum::<usize>();
+        open.extend(&state.states);
+    }
+    let rows = [("states", states, STATES_MAX), ("transitions", transitions, TRANSITIONS_MAX)];
+    let over = rows.into_iter().filter(|(_, found, most)| found > most);
+    over.map(|(what, found, most)| {
+        let message = format!("{found} {what}; {what}_max is {most}");
+        let advice = "move parts into child workflows";
+        Finding::new(FindingCode::LimitExceeded, "", source.root.spot.place, message, advice)
     })
     .collect()
 }

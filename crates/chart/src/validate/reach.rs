@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 
 use super::{
     Desk,
+    bits::Bits,
     events::is_unguarded,
+    gaps::Gaps,
     graph,
     model::{Cause, Model, StateNumber},
     values::Facts,
@@ -17,11 +19,16 @@ use super::{
 use crate::{finding::FindingCode, source::Kind};
 
 /// The states that can be active.
-pub(super) struct Reached(Vec<bool>);
+pub(super) struct Reached(Bits);
 
 impl Reached {
     pub(super) fn has(&self, state: StateNumber) -> bool {
-        self.0.get(state).copied().unwrap_or_default()
+        self.0.has(state)
+    }
+
+    /// Returns whether one of these states can be active.
+    pub(super) fn meets(&self, states: &Bits) -> bool {
+        self.0.meets(states)
     }
 
     /// Returns whether an instance can rest in a state: a leaf that is no end and is not left at once.
@@ -32,8 +39,10 @@ impl Reached {
     }
 }
 
-pub(super) fn check(model: &Model<'_>, desk: &mut Desk) -> Reached {
-    let reached = reached_from(model, &model.start);
+pub(super) fn check(model: &Model<'_>, gaps: &Gaps, desk: &mut Desk) -> Reached {
+    let mut start = gaps.named.clone();
+    model.start.iter().for_each(|state| start.insert(*state));
+    let reached = reached_from_set(model, &start);
     for (number, placed) in model.states.iter().enumerate() {
         let is_first = placed.parent.is_some_and(|parent| reached.has(parent));
         if !reached.has(number) && is_first && placed.source.kind != Kind::History {
@@ -46,19 +55,37 @@ pub(super) fn check(model: &Model<'_>, desk: &mut Desk) -> Reached {
             );
         }
     }
-    check_ends(model, &reached, desk);
+    check_ends(model, &reached, gaps, desk);
     reached
 }
 
 /// Returns every state that can become active once these are.
 pub(super) fn reached_from(model: &Model<'_>, start: &[StateNumber]) -> Reached {
-    let mut reached = vec![false; model.states.len()];
-    let mut open: Vec<StateNumber> = start.to_vec();
+    let mut first = Bits::default();
+    start.iter().for_each(|state| first.insert(*state));
+    reached_from_set(model, &first)
+}
+
+/// Returns every state that can become active once these are.
+pub(super) fn reached_from_set(model: &Model<'_>, start: &Bits) -> Reached {
+    let mut reached = Bits::default();
+    let mut open: Vec<StateNumber> = Vec::new();
+    reached.add_each(start, |state| open.push(state));
+    let mut is_taken = vec![false; model.ways.len()];
     while let Some(state) = open.pop() {
-        let Some(seen) = reached.get_mut(state).filter(|seen| !**seen) else { continue };
-        *seen = true;
-        open.extend(model.at(state).parent);
-        open.extend(model.moves_at(state).flat_map(|movement| movement.enters.iter().copied()));
+        if let Some(parent) = model.at(state).parent.filter(|parent| !reached.has(*parent)) {
+            reached.insert(parent);
+            open.push(parent);
+        }
+        for movement in model.moves_at(state) {
+            let Some(taken) = is_taken.get_mut(movement.way).filter(|taken| !**taken) else {
+                continue;
+            };
+            *taken = true;
+            if let Some(way) = model.ways.get(movement.way) {
+                reached.add_each(&way.set, |state| open.push(state));
+            }
+        }
     }
     Reached(reached)
 }
@@ -74,8 +101,8 @@ fn can_be_done(model: &Model<'_>, state: StateNumber) -> bool {
 }
 
 /// Reports the states from which the instance cannot end.
-fn check_ends(model: &Model<'_>, reached: &Reached, desk: &mut Desk) {
-    let ends = ends(model, reached);
+fn check_ends(model: &Model<'_>, reached: &Reached, gaps: &Gaps, desk: &mut Desk) {
+    let ends = ends(model, reached, gaps);
     let does_end = |state: StateNumber| ends.get(state).copied().unwrap_or_default();
     for (number, placed) in model.states.iter().enumerate() {
         let is_judged =
@@ -84,28 +111,45 @@ fn check_ends(model: &Model<'_>, reached: &Reached, desk: &mut Desk) {
         let is_first = placed.parent.is_none_or(&does_end);
         if is_judged && !is_endless && !does_end(number) && is_first {
             let message = format!("no end can be reached from `{}`", placed.source.id());
-            let advice = "lead it to a final state, or say `endless: true`";
+            let advice = match placed.parent {
+                Some(_) => {
+                    "lead it to a final state, or write `endless: true` in this state or in one that it leads to"
+                }
+                None => {
+                    "add a final state, or write `endless: true` in the state in which instances stay, or at the top for all"
+                }
+            };
             desk.note_name(FindingCode::NoFinalReachable, model.spot(number), message, advice);
         }
     }
 }
 
 /// Finds, backwards from the ends, every state from which one can be reached.
-fn ends(model: &Model<'_>, reached: &Reached) -> Vec<bool> {
+fn ends(model: &Model<'_>, reached: &Reached, gaps: &Gaps) -> Vec<bool> {
+    // Ways into each state, and the states that take each way.
     let mut entered_by: Vec<Vec<usize>> = vec![Vec::new(); model.states.len()];
-    for (index, movement) in model.moves.iter().enumerate() {
-        let is_possible = movement.cause != Cause::Done || can_be_done(model, movement.state);
-        for entered in movement.enters.iter().filter(|_| is_possible && reached.has(movement.state))
-        {
-            if let Some(moves) = entered_by.get_mut(*entered) {
-                moves.push(index);
+    for (number, way) in model.ways.iter().enumerate() {
+        for entered in way.enters.iter() {
+            if let Some(ways) = entered_by.get_mut(*entered) {
+                ways.push(number);
             }
+        }
+    }
+    let mut taken_by: Vec<Bits> = vec![Bits::default(); model.ways.len()];
+    for movement in &model.moves {
+        let is_possible = movement.cause != Cause::Done || can_be_done(model, movement.state);
+        if let Some(takers) =
+            taken_by.get_mut(movement.way).filter(|_| is_possible && reached.has(movement.state))
+        {
+            takers.insert(movement.state);
         }
     }
     let all_regions_end = model.kind(0) == Kind::Parallel && can_be_done(model, 0);
     let is_end = |number: &StateNumber| {
         let is_top = model.at(*number).parent == Some(0);
-        model.kind(*number) == Kind::Final && (is_top || all_regions_end)
+        let is_final = model.kind(*number) == Kind::Final && (is_top || all_regions_end);
+        // An endless state is an end of its own, and who knows where an unreadable arrow leads.
+        is_final || model.at(*number).source.endless || gaps.is_open(*number)
     };
     let mut ends = vec![false; model.states.len()];
     let mut open: Vec<StateNumber> = (0..model.states.len()).filter(is_end).collect();
@@ -118,9 +162,11 @@ fn ends(model: &Model<'_>, reached: &Reached) -> Vec<bool> {
         *is_known = true;
         // Whoever holds it, whoever can move to it (with all that is inside), whoever stands beside it.
         open.extend(model.at(state).parent);
-        for index in entered_by.get_mut(state).map(std::mem::take).unwrap_or_default() {
-            let source = model.movement(index).state;
-            open.extend(source..=model.at(source).last);
+        for way in entered_by.get_mut(state).map(std::mem::take).unwrap_or_default() {
+            // Once one of its states leads to an end, all that take this way do.
+            for source in taken_by.get_mut(way).map(std::mem::take).unwrap_or_default().iter() {
+                open.extend(source..=model.at(source).last);
+            }
         }
         if let Some(parent) =
             model.at(state).parent.filter(|parent| model.kind(*parent) == Kind::Parallel)

@@ -15,6 +15,7 @@ use super::{
     reach::Reached,
     values::Facts,
 };
+use crate::source::Text;
 
 /// Most rows of a table.
 const ROWS_MAX: usize = 5_000;
@@ -72,6 +73,8 @@ pub(super) fn rows(
 ) -> Vec<Row> {
     let mut rows = Vec::new();
     for leaf in (0..model.states.len()).filter(|state| facts.can_rest(model, reached, *state)) {
+        let path: Vec<(StateNumber, Vec<usize>)> =
+            model.upwards(leaf).map(|state| (state, ordered(model, state))).collect();
         for named in &model.source.commands {
             if rows.len() >= ROWS_MAX {
                 return rows;
@@ -80,7 +83,7 @@ pub(super) fn rows(
             rows.push(Row {
                 state: model.id(leaf).to_owned(),
                 command: named.name.text.clone(),
-                answer: answer(model, events, facts, leaf, number),
+                answer: answer(model, events, facts, &path, number),
             });
         }
     }
@@ -91,30 +94,31 @@ fn answer(
     model: &Model<'_>,
     events: &Events<'_>,
     facts: &Facts<'_>,
-    leaf: StateNumber,
+    path: &[(StateNumber, Vec<usize>)],
     number: usize,
 ) -> Answer {
-    let mut is_guarded = false;
-    for state in model.upwards(leaf) {
-        for index in candidates(model, events, state, number) {
+    for (state, moves) in path {
+        for index in moves.iter().copied().filter(|index| events.of(*index).has(number)) {
             let movement = model.movement(index);
             match facts.truth(index) {
                 Some(false) => continue,
                 Some(true) => {}
                 None if is_unguarded(movement) => {}
-                None => {
-                    is_guarded = true;
-                    continue;
-                }
+                // Whatever comes after it, this guard has a say.
+                None => return Answer::Guarded,
             }
-            return if is_guarded { Answer::Guarded } else { of_move(movement) };
+            return of_move(movement);
         }
-        let postponed = model.at(state).source.postpone.iter();
-        if postponed.into_iter().any(|name| events.matching(name.as_str()).has(number)) {
-            return if is_guarded { Answer::Guarded } else { Answer::Postponed };
+        let is_meant = |name: &Text| {
+            let name = name.as_str();
+            name == events.event(number).name
+                || name.ends_with('*') && events.matching(name).has(number)
+        };
+        if model.at(*state).source.postpone.iter().any(is_meant) {
+            return Answer::Postponed;
         }
     }
-    if is_guarded { Answer::Guarded } else { Answer::NotHandled }
+    Answer::NotHandled
 }
 
 fn of_move(movement: &Move<'_>) -> Answer {
@@ -125,18 +129,11 @@ fn of_move(movement: &Move<'_>) -> Answer {
     }
 }
 
-/// Returns the moves of a state that an event can take, in the order in which they are asked: exact, longest prefix, `*`.
-pub(super) fn candidates(
-    model: &Model<'_>,
-    events: &Events<'_>,
-    state: StateNumber,
-    number: usize,
-) -> Vec<usize> {
+/// Returns the moves of a state that take events, in the order in which they are asked: exact, longest prefix, `*`.
+fn ordered(model: &Model<'_>, state: StateNumber) -> Vec<usize> {
     let mut found: Vec<(std::cmp::Reverse<usize>, usize)> = Vec::new();
     for index in model.moves_of.get(state).into_iter().flatten().copied() {
-        if let Cause::On(descriptor) = &model.movement(index).cause
-            && events.of(index).has(number)
-        {
+        if let Cause::On(descriptor) = &model.movement(index).cause {
             let is_exact = descriptor.strip_suffix('*').is_none();
             let weight = if is_exact { usize::MAX } else { descriptor.len() };
             found.push((std::cmp::Reverse(weight), index));

@@ -117,7 +117,7 @@ fn entered_by_itself(model: &Model<'_>) -> BTreeSet<StateNumber> {
                 | Cause::InvokeError(_) => true,
             };
             if is_inner && is_unguarded(movement) {
-                open.extend(&movement.enters);
+                open.extend(movement.enters.iter());
             }
         }
     }

@@ -160,7 +160,8 @@ impl<'a, 's> Judge<'a, '_, 's> {
                 self.check_declared(field.name.as_str(), &field.name.spot);
             }
         }
-        self.expressions.check_template(template, wanted, &scope, self.desk);
+        let by = "the field of the context";
+        self.expressions.check_shown(by, template, wanted, &scope, self.desk);
     }
 
     /// The context is closed: a field that its schema does not have is a mistake.
@@ -233,7 +234,7 @@ impl<'a, 's> Judge<'a, '_, 's> {
             if state == 0 {
                 scope.event = Some(self.declared.event_scope(&self.events.any));
             }
-            self.expressions.check_template(template, wanted, &scope, self.desk);
+            self.expressions.check_shown("`output`", template, wanted, &scope, self.desk);
         }
         let is_end = state == 0 && source.kind == StateKind::Parallel
             || source.kind == StateKind::Final
@@ -244,9 +245,9 @@ impl<'a, 's> Judge<'a, '_, 's> {
         }
         if let Some(error) = &source.error {
             let text = Schema::plain(Kind::Text);
-            self.expressions.check_template(&error.code, Some(&text), scope, self.desk);
+            self.expressions.check_shown("`error`", &error.code, Some(&text), scope, self.desk);
             if let Some(message) = &error.message {
-                self.expressions.check_template(message, Some(&text), scope, self.desk);
+                self.expressions.check_shown("`error`", message, Some(&text), scope, self.desk);
             }
         }
     }

@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use super::{
     Desk,
+    bits::Bits,
     events::Events,
+    gaps::Gaps,
     model::{Cause, Model, Move, StateNumber},
     names,
-    reach::{Reached, reached_from},
+    reach::{Reached, reached_from_set},
     values::Facts,
     walk,
 };
@@ -26,14 +28,17 @@ pub(super) fn check<'s>(
     events: &Events<'s>,
     reached: &Reached,
     facts: &Facts<'s>,
+    gaps: &Gaps,
     desk: &mut Desk,
 ) {
     let timers = timer_events(model, events);
+    let handled = who_handles(model, events);
     for state in (0..model.states.len()).filter(|state| reached.has(*state)) {
-        if facts.can_rest(model, reached, state) {
+        let is_unsure = model.upwards(state).any(|above| gaps.is_open(above));
+        if !is_unsure && facts.can_rest(model, reached, state) {
             check_rest(model, events, state, &timers, desk);
         }
-        check_postponed(model, events, state, desk);
+        check_postponed(model, events, state, &handled, desk);
         check_busy(model, state, desk);
     }
     for (index, movement) in model.moves.iter().enumerate() {
@@ -105,7 +110,13 @@ fn check_rest(
 }
 
 /// What a state postpones: it should be handled later, and a command should not wait for ever.
-fn check_postponed(model: &Model<'_>, events: &Events<'_>, state: StateNumber, desk: &mut Desk) {
+fn check_postponed(
+    model: &Model<'_>,
+    events: &Events<'_>,
+    state: StateNumber,
+    handled: &[Bits],
+    desk: &mut Desk,
+) {
     let by_state =
         model.at(state).source.postpone.iter().map(|name| (name.as_str(), &name.spot, name));
     let mut postponed: Vec<(&str, &Spot)> =
@@ -122,9 +133,17 @@ fn check_postponed(model: &Model<'_>, events: &Events<'_>, state: StateNumber, d
     let later = later(model, state);
     let has_timer = model.upwards(state).any(|above| !model.at(above).source.after.is_empty());
     for (descriptor, spot) in postponed {
-        let numbers: Vec<usize> = events.matching(descriptor).iter().collect();
-        let unheard = numbers.iter().find(|number| !is_handled_in(model, events, &later, **number));
-        if let Some(number) = unheard {
+        let numbers: Vec<usize> = match events.number(descriptor) {
+            Some(number) => vec![number],
+            None => events.matching(descriptor).iter().collect(),
+        };
+        let is_heard =
+            |number: &&usize| handled.get(**number).is_some_and(|states| later.meets(states));
+        if let Some(number) = numbers
+            .iter()
+            .find(|number| !is_heard(number))
+            .filter(|_| desk.has_room(FindingCode::PostponeNeverHandled))
+        {
             let message = format!(
                 "no state after `{}` handles `{}`",
                 model.id(state),
@@ -138,11 +157,15 @@ fn check_postponed(model: &Model<'_>, events: &Events<'_>, state: StateNumber, d
             );
         }
         let is_unbounded = |number: &&usize| {
-            let event = events.event(**number);
-            let declared = model.source.commands.iter().find(|named| named.name.text == event.name);
-            declared.is_some_and(|named| named.value.deadline.is_none()) && !has_timer
+            // The commands are the first events, in their order.
+            let declared = model.source.commands.get(**number);
+            !has_timer && declared.is_some_and(|named| named.value.deadline.is_none())
         };
-        if let Some(number) = numbers.iter().find(is_unbounded) {
+        if let Some(number) = numbers
+            .iter()
+            .find(is_unbounded)
+            .filter(|_| desk.has_room(FindingCode::PostponeWithoutDeadline))
+        {
             let message = format!(
                 "the command `{}` may wait here with no deadline of its own",
                 events.event(*number).name
@@ -155,31 +178,39 @@ fn check_postponed(model: &Model<'_>, events: &Events<'_>, state: StateNumber, d
 
 /// Returns the states that can become active once something has moved an instance out of a state.
 fn later(model: &Model<'_>, state: StateNumber) -> Reached {
-    let mut start: Vec<StateNumber> = Vec::new();
+    let mut start = Bits::default();
     for above in model.upwards(state) {
-        start.extend(model.moves_at(above).flat_map(|movement| movement.enters.iter().copied()));
+        for way in model.moves_at(above).filter_map(|movement| model.ways.get(movement.way)) {
+            start.add(&way.set);
+        }
         // What stands beside it moves on by itself.
         if let Some(parent) =
             model.at(above).parent.filter(|parent| model.kind(*parent) == Kind::Parallel)
         {
-            start.extend(
-                model
-                    .real_children(parent)
-                    .filter(|region| *region != above)
-                    .flat_map(|region| region..=model.at(region).last),
-            );
+            model
+                .real_children(parent)
+                .filter(|region| *region != above)
+                .flat_map(|region| region..=model.at(region).last)
+                .for_each(|beside| start.insert(beside));
         }
     }
-    reached_from(model, &start)
+    reached_from_set(model, &start)
 }
 
-fn is_handled_in(model: &Model<'_>, events: &Events<'_>, states: &Reached, number: usize) -> bool {
-    model.moves.iter().enumerate().any(|(index, movement)| {
-        states.has(movement.state)
-            && matches!(movement.cause, Cause::On(_))
-            && !movement.of.postpone
-            && events.of(index).has(number)
-    })
+/// Returns, for each event, the states that handle it: with a candidate that does not postpone it.
+fn who_handles(model: &Model<'_>, events: &Events<'_>) -> Vec<Bits> {
+    let mut handled = vec![Bits::default(); events.list.len()];
+    for (index, movement) in model.moves.iter().enumerate() {
+        if !matches!(movement.cause, Cause::On(_)) || movement.of.postpone {
+            continue;
+        }
+        for number in events.of(index).iter() {
+            if let Some(states) = handled.get_mut(number) {
+                states.insert(movement.state);
+            }
+        }
+    }
+    handled
 }
 
 /// A short timer that sends something and starts itself again.

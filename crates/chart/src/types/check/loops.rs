@@ -14,7 +14,7 @@ use crate::{finding::FindingCode, types::ITEMS_MAX};
 
 impl Walk<'_> {
     pub(super) fn comprehension(&mut self, inner: &ComprehensionExpr) -> Type {
-        let range = self.value(&inner.iter_range);
+        let range = self.value_on_the_way(&inner.iter_range);
         let (item, most) = match range {
             Type::List(items, most) => ((*items).clone(), most),
             Type::Object(_) | Type::Record(_) | Type::OneOf(_) | Type::Dyn => {

@@ -2,16 +2,18 @@
 //!
 //! Deliberately absent: assignments that reach a place (`Scope::assigned` holds what the data flow found).
 
+use std::sync::Arc;
+
 use cel::{
     IdedExpr,
     common::ast::{Expr, SelectExpr},
 };
 
-use super::{Type, Walk, literal_text, path};
+use super::{Type, Walk, literal_text, path, schemas_of};
 use crate::{
     finding::FindingCode,
     schema::{Additional, Kind, Schema},
-    types::Member,
+    types::OneOf,
 };
 
 /// A field that is asked for: how it is spelled, and whether only its presence is in question.
@@ -98,10 +100,13 @@ impl Walk<'_> {
                 return self.event_field(asked);
             }
         }
-        match self.value(target) {
+        match self.value_on_the_way(target) {
             Type::Object(schema) => self.declared_field(&schema, asked),
             Type::Record(record) => match record.fields.get(asked.field) {
-                Some(value) => value.clone(),
+                Some(value) => {
+                    self.read_inside(asked, value);
+                    value.clone()
+                }
                 None => self.undefined(asked, record.fields.keys().map(|name| &**name).collect()),
             },
             Type::OneOf(members) => self.member_field(&members, asked),
@@ -129,7 +134,10 @@ impl Walk<'_> {
             None => {
                 self.undefined(asked, vec!["type", "actor", "tenant", "data", "output", "error"])
             }
-            Some(Ok(value)) => value,
+            Some(Ok(value)) => {
+                self.read_inside(asked, &value);
+                value
+            }
             // `has(event.error)` asks just this.
             Some(Err(_)) if asked.is_test || self.is_sure(asked) => Type::Dyn,
             Some(Err(without)) => {
@@ -156,10 +164,12 @@ impl Walk<'_> {
             if property.schema.kind() == Kind::Any && !asked.is_test {
                 self.note_untyped(asked);
             }
+            self.read_field(asked, &property.schema);
             return Type::of(&property.schema);
         }
         match schema.additional() {
             Additional::Of(values) => {
+                self.read_field(asked, values);
                 self.check_presence(asked);
                 Type::of(values)
             }
@@ -176,48 +186,23 @@ impl Walk<'_> {
     }
 
     /// The field of a payload that belongs to one of several events.
-    fn member_field(&mut self, members: &[Member], asked: &Asked<'_>) -> Type {
-        let is_sure = self.is_sure(asked);
-        let mut without = Vec::new();
-        let mut value = Type::Never;
-        let mut seen: Vec<&Schema> = Vec::new();
-        for member in members {
-            let found = match &member.value {
-                Type::Object(schema) if seen.iter().any(|other| other.is_same(schema)) => continue,
-                Type::Object(schema) => {
-                    seen.push(schema);
-                    let is_untold = schema.properties().is_empty()
-                        && !matches!(schema.additional(), Additional::Closed);
-                    match schema.property(asked.field) {
-                        Some(property) => {
-                            if !property.required {
-                                self.check_presence(asked);
-                            }
-                            Some(Type::of(&property.schema))
-                        }
-                        None if is_untold => {
-                            Some(schema.field(asked.field).map_or(Type::Dyn, Type::of))
-                        }
-                        None => schema.field(asked.field).map(Type::of),
-                    }
-                }
-                Type::Record(record) => record.fields.get(asked.field).cloned(),
-                Type::Dyn => {
-                    if !asked.is_test {
-                        self.note_untyped_event(asked, &member.event);
-                    }
-                    Some(Type::Dyn)
-                }
-                other => Some(other.clone()).filter(Type::is_dyn),
-            };
-            match found {
-                Some(found) => value = value.join(found),
-                None => without.push(&*member.event),
-            }
+    fn member_field(&mut self, members: &OneOf, asked: &Asked<'_>) -> Type {
+        let merged = members.field(asked.field);
+        if merged.is_optional {
+            self.check_presence(asked);
         }
-        let nobody_has_it = without.len() == members.len();
-        if nobody_has_it || (!without.is_empty() && !asked.is_test && !is_sure) {
-            let message = format!("`{}` is no field of {}", asked.shown(), list_some(&without));
+        for event in merged.untyped.iter().filter(|_| !asked.is_test) {
+            self.note_untyped_event(asked, event);
+        }
+        if !asked.is_test {
+            self.read_secret(asked.shown(), Arc::clone(&merged.secrets));
+        }
+        let nobody_has_it = merged.without_count == members.len();
+        let is_missing = merged.without_count > 0 && !asked.is_test && !self.is_sure(asked);
+        if nobody_has_it || is_missing {
+            let without: Vec<&str> = merged.without.iter().map(|name| &**name).collect();
+            let more = merged.without_count - without.len();
+            let message = format!("`{}` is no field of {}", asked.shown(), list(&without, more));
             let advice = if nobody_has_it {
                 "declare the field in the event's schema"
             } else {
@@ -226,7 +211,20 @@ impl Walk<'_> {
             self.note(FindingCode::EventFieldMissing, message, advice);
             return Type::Dyn;
         }
-        value
+        merged.value.clone()
+    }
+
+    /// Writes down that a field is read, if it is a secret or has one inside; its presence is none.
+    fn read_field(&mut self, asked: &Asked<'_>, schema: &Schema) {
+        if schema.holds_secret() && !asked.is_test {
+            self.read_secret(asked.shown(), [schema.clone()].into());
+        }
+    }
+
+    fn read_inside(&mut self, asked: &Asked<'_>, value: &Type) {
+        if !asked.is_test {
+            self.read_secret(asked.shown(), schemas_of(value));
+        }
     }
 
     /// Warns if an optional field is read and nothing makes sure that it is there.
@@ -284,7 +282,11 @@ impl Walk<'_> {
 
 /// Lists at most three names.
 fn list_some(names: &[&str]) -> String {
-    let first: Vec<String> = names.iter().take(3).map(|name| format!("`{name}`")).collect();
-    let rest = names.len().saturating_sub(3);
-    if rest == 0 { first.join(", ") } else { format!("{} and {rest} more", first.join(", ")) }
+    let first = names.get(..3).unwrap_or(names);
+    list(first, names.len() - first.len())
+}
+
+fn list(names: &[&str], more: usize) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
 }

@@ -48,21 +48,23 @@ impl<'s> Events<'s> {
         }
     }
 
-    /// Returns whether some state handles an event: a candidate that does not postpone it.
-    fn is_handled(&self, model: &Model<'s>, number: usize) -> bool {
-        let mut on = model
-            .moves
-            .iter()
-            .zip(&self.of_move)
-            .filter(|(movement, _)| matches!(movement.cause, Cause::On(_)));
-        on.any(|(movement, set)| set.has(number) && !movement.of.postpone)
+    /// Returns the events that some state handles: with a candidate that does not postpone them.
+    fn handled(&self, model: &Model<'s>) -> Bits {
+        let mut handled = Bits::default();
+        for (movement, set) in model.moves.iter().zip(&self.of_move) {
+            if matches!(movement.cause, Cause::On(_)) && !movement.of.postpone {
+                handled.add(set);
+            }
+        }
+        handled
     }
 
     fn check_commands(&self, model: &Model<'s>, desk: &mut Desk) {
+        let handled = self.handled(model);
+        let is_handled =
+            |name: &Text| self.number(name.as_str()).is_some_and(|number| handled.has(number));
         for named in &model.source.commands {
-            let is_handled = self
-                .number(named.name.as_str())
-                .is_some_and(|number| self.is_handled(model, number));
+            let is_handled = is_handled(&named.name);
             if !is_handled {
                 let message = format!("no state handles the command `{}`", named.name.text);
                 desk.note_name(
@@ -75,8 +77,7 @@ impl<'s> Events<'s> {
         }
         let signals = model.source.signals.iter().map(|named| &named.name);
         for name in signals {
-            let is_handled =
-                self.number(name.as_str()).is_some_and(|number| self.is_handled(model, number));
+            let is_handled = is_handled(name);
             if !is_handled {
                 let message = format!("no state handles the signal `{}`", name.text);
                 desk.note_name(

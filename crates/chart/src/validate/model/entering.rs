@@ -5,24 +5,22 @@
 //!
 //! Deliberately absent: what is left, which needs a configuration.
 
-use std::collections::BTreeSet;
-
 use super::{Model, StateNumber};
-use crate::source::Kind;
+use crate::{source::Kind, validate::bits::Bits};
 
 /// The entry set of the step semantics, being collected.
 pub(super) struct Entering<'m, 's> {
     model: &'m Model<'s>,
-    set: BTreeSet<StateNumber>,
+    set: Bits,
 }
 
 impl<'m, 's> Entering<'m, 's> {
     pub(super) fn new(model: &'m Model<'s>) -> Self {
-        Self { model, set: BTreeSet::new() }
+        Self { model, set: Bits::default() }
     }
 
-    pub(super) fn finish(self) -> Vec<StateNumber> {
-        self.set.into_iter().collect()
+    pub(super) fn finish(self) -> Bits {
+        self.set
     }
 
     pub(super) fn targets(&mut self, targets: &[StateNumber], domain: StateNumber) {
@@ -52,9 +50,10 @@ impl<'m, 's> Entering<'m, 's> {
             }
             return;
         }
-        if !self.set.insert(state) {
+        if self.set.has(state) {
             return;
         }
+        self.set.insert(state);
         match self.model.kind(state) {
             Kind::Compound => {
                 for initial in self.model.initial(state) {
@@ -77,9 +76,9 @@ impl<'m, 's> Entering<'m, 's> {
     }
 
     fn open_regions(&mut self, parallel: StateNumber) {
-        for region in self.model.real_children(parallel).collect::<Vec<_>>() {
-            let last = self.model.at(region).last;
-            if self.set.range(region..=last).next().is_none() {
+        let model = self.model;
+        for region in model.real_children(parallel) {
+            if !self.set.has_within(region, model.at(region).last) {
                 self.down(region);
             }
         }

@@ -39,10 +39,13 @@ impl<'a, 's> Judge<'a, '_, 's> {
                 self.template(workflow, Some(&text), scope);
                 self.data(data.as_ref(), scope);
             }
-            Act::SendParent(Message { data, .. }) | Act::Emit(Message { data, .. }) => {
-                self.data(data.as_ref(), scope)
+            Act::SendParent(Message { data, .. }) => self.data(data.as_ref(), scope),
+            Act::Emit(Message { data, .. }) => {
+                if let Some(data) = data {
+                    self.shown("`emit`", data, None, scope);
+                }
             }
-            Act::Log(template) => self.template(template, None, scope),
+            Act::Log(template) => self.shown("`log`", template, None, scope),
             Act::Reply(template) => self.reply(template, scope, events),
             Act::Choose(branches) => self.choose(branches, scope, events),
             Act::Cancel(_) | Act::Do(_) => {}
@@ -51,6 +54,17 @@ impl<'a, 's> Judge<'a, '_, 's> {
 
     fn template(&mut self, template: &'s Template, wanted: Option<&Schema>, scope: &Scope<'_>) {
         self.expressions.check_template(template, wanted, scope, self.desk);
+    }
+
+    /// Checks a template whose value others see.
+    fn shown(
+        &mut self,
+        by: &'static str,
+        template: &'s Template,
+        wanted: Option<&Schema>,
+        scope: &Scope<'_>,
+    ) {
+        self.expressions.check_shown(by, template, wanted, scope, self.desk);
     }
 
     fn data(&mut self, template: Option<&'s Template>, scope: &Scope<'_>) {
@@ -65,7 +79,7 @@ impl<'a, 's> Judge<'a, '_, 's> {
             self.check_declared(field.name.as_str(), &field.name.spot);
             let wanted =
                 self.declared.context.as_ref().and_then(|schema| schema.field(&field.name.text));
-            self.template(&field.value, wanted, scope);
+            self.shown("the field of the context", &field.value, wanted, scope);
         }
     }
 
@@ -88,7 +102,7 @@ impl<'a, 's> Judge<'a, '_, 's> {
         }
         let wanted = self.declared.payload(&raise.event.text);
         match (&raise.data, wanted) {
-            (Some(data), wanted) => self.template(data, wanted, scope),
+            (Some(data), wanted) => self.shown("the raised event", data, wanted, scope),
             (None, Some(schema))
                 if schema.properties().iter().any(|property| property.required) =>
             {
@@ -111,10 +125,10 @@ impl<'a, 's> Judge<'a, '_, 's> {
                 .extend(schema.filter(|schema| !wanted.iter().any(|other| other.is_same(schema))));
         }
         if wanted.is_empty() {
-            self.template(template, None, scope);
+            self.shown("`reply`", template, None, scope);
         }
         for schema in wanted {
-            self.template(template, Some(schema), scope);
+            self.shown("`reply`", template, Some(schema), scope);
         }
     }
 

@@ -111,8 +111,10 @@ async fn errors_come_all_at_once_with_line_and_column() {
         malformed JSON -> 422 invalid_definition: 1 error; the first at line 2, column 12: not YAML or JSON: invalid trailing content after double-quoted scalar
             2:12 "malformed"
         duplicate key -> 422 invalid_definition: 1 error; the first at line 13, column 1: the key `id` stands twice in this object
+            8:3 "rests-without-deadline"
             13:1 "duplicate-key"
         alias -> 422 invalid_definition: 2 errors; the first at line 13, column 10: an anchor is not allowed in a definition
+            8:3 "rests-without-deadline"
             13:10 "alias"
             14:10 "alias"
         YAML 1.1 -> 422 invalid_definition: 1 error; the first at line 9, column 5: the key `true` is not a text
@@ -126,8 +128,10 @@ async fn errors_come_all_at_once_with_line_and_column() {
         bad name -> 422 invalid_definition: 2 errors; the first at line 2, column 5: definition name has ' ' at byte 2; allowed are A-Z, a-z, 0-9, _ and -
             2:5 "bad-name"
             2:5 "bad-name"
-        version 0 -> 422 invalid_definition: 1 error; the first at line 3, column 10: `version` must be an integer of at least 1, not an integer
+            8:3 "rests-without-deadline"
+        version 0 -> 422 invalid_definition: 1 error; the first at line 3, column 10: `version` must be an integer of at least 1, not 0
             3:10 "wrong-shape"
+            8:3 "rests-without-deadline"
         too large -> 413 payload_too_large: the body is larger than definition_bytes_max, 262144 bytes
     "#]].assert_eq(&text);
 }
