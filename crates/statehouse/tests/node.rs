@@ -134,6 +134,11 @@ fn a_token_that_is_set_takes_the_place_of_the_one_before() {
     let mut second = room.dev(&["--token", "second"]);
     assert_eq!((says(&second, "first"), says(&second, "second")), (3, 0));
     second.stop(ENDED).unwrap();
+    // Killed after the file was written and before the key before was revoked.
+    fs::write(room.path("data/dev-token"), "third").unwrap();
+    let mut third = room.dev(&[]);
+    assert_eq!((says(&third, "second"), says(&third, "third")), (3, 0));
+    third.stop(ENDED).unwrap();
     let data = room.path("data").display().to_string();
     let dev = |token: &str| {
         room.run(&["dev", "--listen", "127.0.0.1:0", "--data", &data, "--token", token])

@@ -75,9 +75,8 @@ impl Dev {
         write_nodes(self.nodes, &self.data)?;
         let (token, is_new) = token(self.token.as_deref(), &self.data)?;
         seed::tenant_with_key(&started.house, &token, "dev").await?;
-        if is_new {
-            seed::revoke_others(&started.house, &token, "dev").await?;
-        }
+        // At every start: the one that set the token may have been killed before it came here.
+        seed::revoke_others(&started.house, &token, "dev").await?;
         let sample = seed::sample(&started.house).await?;
         let path = self.data.join(DEV_TOKEN_FILE);
         let shown = if is_new {
