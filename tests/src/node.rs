@@ -46,21 +46,71 @@ pub fn ask(
     headers: &[(&str, &str)],
     body: &str,
 ) -> std::io::Result<Answer> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+    Question::send(address, request, headers, body)?.answer(ANSWER_WITHIN)
+}
+
+/// A request that was sent and whose answer was not read yet. Dropped, its connection is cut.
+#[derive(Debug)]
+pub struct Question(TcpStream);
+
+impl Question {
+    /// Sends a request over a connection of its own. A process that is stopped gets it when it goes on.
+    ///
+    /// # Errors
+    /// No connection, or a broken one.
+    pub fn send(
+        address: &str,
+        request: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> std::io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(text(address, request, headers, body).as_bytes())?;
+        Ok(Self(stream))
+    }
+
+    /// Reads the whole answer.
+    ///
+    /// # Errors
+    /// A broken connection, or no answer in time.
+    pub fn answer(mut self, within: Duration) -> std::io::Result<Answer> {
+        self.0.set_read_timeout(Some(within))?;
+        let mut bytes = Vec::new();
+        self.0.read_to_end(&mut bytes)?;
+        let answer = String::from_utf8_lossy(&bytes).into_owned();
+        let broken = || std::io::Error::other(format!("no answer: {answer:?}"));
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+        let status =
+            head.split(' ').nth(1).and_then(|text| text.parse().ok()).ok_or_else(broken)?;
+        Ok(Answer { status, head: head.to_lowercase(), body: body.to_owned() })
+    }
+}
+
+fn text(address: &str, request: &str, headers: &[(&str, &str)], body: &str) -> String {
     let mut text = format!("{request} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
     for (name, value) in headers {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
     text.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
-    stream.write_all(text.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let broken = || std::io::Error::other(format!("no answer: {answer:?}"));
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
-    let status = head.split(' ').nth(1).and_then(|text| text.parse().ok()).ok_or_else(broken)?;
-    Ok(Answer { status, head: head.to_lowercase(), body: body.to_owned() })
+    text
+}
+
+impl Answer {
+    /// Returns the value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head
+            .lines()
+            .find_map(|line| line.split_once(": ").filter(|(key, _)| *key == name))
+            .map(|(_, value)| value)
+    }
+
+    /// Returns a field of the body, an object; null where there is none.
+    #[must_use]
+    pub fn field(&self, name: &str) -> serde_json::Value {
+        let body = serde_json::from_str::<serde_json::Value>(&self.body).unwrap_or_default();
+        body.get(name).cloned().unwrap_or_default()
+    }
 }
 
 /// Reads a path with a token; fails the test unless the answer is 200.

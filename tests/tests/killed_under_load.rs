@@ -51,6 +51,7 @@ fn load(stage: &Stage, progress: &Arc<Progress>) -> BenchOptions {
     BenchOptions {
         servers: vec![stage.server.url()],
         token: Some(stage.token().to_owned()),
+        authority_pem: None,
         tenant: "default".to_owned(),
         workload: Workload::parse(document, input, &steps.map(str::to_owned)).unwrap(),
         mode: Mode::Commands,

@@ -5,6 +5,10 @@
 
 use std::path::PathBuf;
 
+use statehouse_contract::NodeId;
+
+use crate::log_wire::join::JoinError;
+
 /// Why a node does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -32,6 +36,29 @@ pub enum NodeError {
         /// What differs: expected and found.
         problem: String,
     },
+    /// The directory's log is gone: the node has forgotten what it promised.
+    #[error(
+        "the data directory {path} belongs to {node} but its log.db is gone, and with it every vote and entry that the \
+         node has acknowledged; `statehouse cluster join --replace` brings it back as a new member, or \
+         `statehouse cluster restore` from a backup"
+    )]
+    LogLost {
+        /// The directory.
+        path: PathBuf,
+        /// The node that it was.
+        node: NodeId,
+    },
+    /// The directory was made before clusters had names.
+    #[error(
+        "{node} was made by an earlier release, for a cluster of one; back it up and restore it into a new cluster"
+    )]
+    NoCluster {
+        /// The node.
+        node: NodeId,
+    },
+    /// The node could not join its cluster.
+    #[error("the node cannot join")]
+    Join(#[source] JoinError),
     /// The disk said no.
     #[error("{what} {path}")]
     Disk {

@@ -2,7 +2,7 @@
 //!
 //! Absent on purpose: what an operator should do; the runbooks say that.
 
-use statehouse_contract::view::ShardView;
+use statehouse_contract::{limits::REGISTRY_AGE_MS_MAX, view::ShardView};
 
 /// Whether this node can serve.
 #[derive(Clone, Debug)]
@@ -22,9 +22,16 @@ pub(crate) fn of(shards: Vec<ShardView>) -> Readiness {
         let is_open = matches!(shard.role.as_str(), "leader" | "follower" | "learner");
         let closed = (!is_open).then_some("it is not open");
         let why = shard.trouble.as_deref().or(closed);
+        let cut_off = shard.age_ms.filter(|age| *age > REGISTRY_AGE_MS_MAX);
+        let why = why.map(ToOwned::to_owned).or_else(|| cut_off.map(old));
         why.map(|why| format!("shard {}: {why}", shard.shard))
     });
     Readiness { ready: reason.is_none(), shards, reason }
+}
+
+// Past this age nothing is let in that changes anything, and nothing that must be fresh is read.
+fn old(age_ms: u64) -> String {
+    format!("it has heard of no majority for {age_ms} ms, at most {REGISTRY_AGE_MS_MAX} are served")
 }
 
 #[cfg(test)]
@@ -40,7 +47,10 @@ mod tests {
             committed: 0,
             applied: 0,
             snapshot: 0,
+            lag: 0,
+            age_ms: None,
             live: 0,
+            replicas: Vec::new(),
             trouble: trouble.map(ToOwned::to_owned),
         }
     }
@@ -55,5 +65,14 @@ mod tests {
             (opening.ready, opening.reason.as_deref()),
             (false, Some("shard 0: it is not open"))
         );
+    }
+
+    #[test]
+    fn a_node_that_is_cut_off_is_not_ready() {
+        let aged = |age_ms| ShardView { age_ms, ..shard(2, "leader", None) };
+        assert!(of(vec![aged(None), aged(Some(REGISTRY_AGE_MS_MAX))]).ready);
+        let cut_off = of(vec![shard(0, "follower", None), aged(Some(REGISTRY_AGE_MS_MAX + 1))]);
+        let reason = "shard 2: it has heard of no majority for 5001 ms, at most 5000 are served";
+        assert_eq!((cut_off.ready, cut_off.reason.as_deref()), (false, Some(reason)));
     }
 }

@@ -1,52 +1,69 @@
-//! A node from start to end: directory, log, shards, router, and the same backwards.
+//! A node from start to end: directory, wires, log, shards, links, router, and the same backwards.
 //!
-//! Starting an empty directory makes a new cluster only when the configuration says so. Stopping refuses new work, answers
-//! what was admitted, stops the actors and closes the files, in this order.
+//! Starting an empty directory makes a new cluster only when the configuration says so. Stopping hands leadership over,
+//! refuses new work, answers what was admitted, stops the actors and closes the files, in this order.
 //!
 //! Absent on purpose: signals, HTTP, printing. Whoever runs the process does that.
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use statehouse_contract::{
-    Clock, NodeId,
-    view::{ClusterView, MemberView, PlaceView},
-};
+use statehouse_contract::{Clock, Members, NodeId};
+use statehouse_log::{Leadership, NoPeers, Origin, Part, Peer, Transport};
 use statehouse_runtime::{
     HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning, count_violations,
+    reading::members_in,
 };
 use statehouse_telemetry::Meters;
-use tokio::time::{Instant, sleep};
-use tracing::info;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{info, warn};
 
-use crate::{NodeError, Readiness, Router, ShardMap, health, identity};
+use crate::{
+    NodeError, Readiness, Router, ShardMap, health,
+    identity::{self, Identity},
+    joining::{self, Registrar},
+    links::{Bytes, ClusterConfig, Links, Wires, document},
+    placement,
+    roll::Roll,
+    who::Who,
+};
 
 /// How long a start waits for every shard to open.
 const OPENING_MAX: Duration = Duration::from_secs(10);
+/// How long a start waits for the others: a node that cannot find them serves what it can meanwhile.
+const MEETING_MAX: Duration = Duration::from_secs(3);
+/// How long a stopping node waits for others to lead its shards.
+const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
 /// What to do with an empty data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bootstrap {
     /// Refuse: it may be a disk that lost its data.
     Never,
-    /// Make a new cluster of one.
-    SingleNode,
+    /// Make a new cluster, whose first node this is, with so many shards. A directory that is one already stays as it is;
+    /// asking for another number of shards is refused.
+    Found {
+        /// How many shards the cluster gets.
+        shards: u32,
+    },
 }
 
 /// How to start a node.
-#[derive(Clone)]
 pub struct NodeConfig {
     /// The node's own directory, `DATA/node-K`.
     pub data: PathBuf,
-    /// Who it is.
-    pub node: NodeId,
-    /// How many shards a new cluster gets; an existing one keeps its number and another one is refused.
-    pub shards: u32,
+    /// Its number.
+    pub number: u32,
     /// The address of its API, as others may see it.
     pub api: String,
     /// The region in which it stands, if that matters.
     pub region: Option<String>,
     /// What to do with an empty directory.
     pub bootstrap: Bootstrap,
+    /// How it is part of a cluster; nothing for a node alone.
+    pub cluster: Option<ClusterConfig>,
     /// The clock that decides.
     pub clock: Arc<dyn Clock>,
     /// What may be set to measure or to test.
@@ -57,67 +74,119 @@ impl fmt::Debug for NodeConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodeConfig")
             .field("data", &self.data)
-            .field("node", &self.node)
-            .field("shards", &self.shards)
+            .field("number", &self.number)
             .finish_non_exhaustive()
     }
 }
 
 /// A running node.
-#[derive(Debug)]
 pub struct Node {
     host: ShardHost,
     router: Router,
+    roll: Roll,
+    links: Mutex<Option<Links>>,
+    bytes: Option<Bytes>,
+    id: NodeId,
 }
 
-/// Who this node is, for those who ask about the cluster.
-#[derive(Clone, Debug)]
-pub(crate) struct Who {
-    node: NodeId,
-    api: String,
-}
-
-impl Who {
-    /// Returns the cluster as this node sees it: one node, for now.
-    pub(crate) fn view(&self, seats: &[Arc<Seat>], instance: Option<PlaceView>) -> ClusterView {
-        let (node, api) = (self.node.to_string(), self.api.clone());
-        let member = MemberView { node: node.clone(), state: "up".to_owned(), api };
-        let shards = seats.iter().map(|seat| seat.shard_view()).collect();
-        ClusterView { node, members: vec![member], shards, instance }
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 impl Node {
-    /// Opens the data directory, starts every shard and returns once each is open, or after 10 s.
+    /// Opens the data directory, starts every shard and returns once each is open, or after a while.
     ///
     /// # Errors
     /// Says which part could not start and why; nothing keeps running then.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let found = identity::open(&config.data, config.node, config.shards, config.bootstrap)?;
+        let found = identify(&config)?;
+        // Boxed: whoever starts a node should not carry all of it in its own future.
+        Box::pin(Self::start_as(config, found)).await
+    }
+
+    /// Does as [`start`](Self::start), for a directory whose identity is known.
+    pub(crate) async fn start_as(config: NodeConfig, found: Identity) -> Result<Self, NodeError> {
+        let NodeConfig { data, api, region, cluster, clock, tuning, .. } = config;
+        let own_document = cluster.as_ref().map(|c| document(c, &api, region.as_deref()));
+        let profile = cluster.as_ref().map_or(Profile::Local, |cluster| cluster.profile);
+        let wires = cluster.map(|cluster| Wires::new(cluster, found)).transpose()?;
+        let transport: Arc<dyn Transport> = match &wires {
+            Some(wires) => wires.transport(),
+            None => Arc::new(NoPeers),
+        };
+        let roll = wires.as_ref().map_or_else(Roll::default, |wires| wires.roll.clone());
+        let address = own_document.as_ref().map(|own| own.log.as_str()).unwrap_or_default();
+        let peer = Peer { address: address.into() };
+        let origin = match found.founder {
+            true => Origin::Found([(found.node, peer)].into()),
+            false => Origin::Resume,
+        };
         let host = ShardHost::start(HostConfig {
-            data: config.data.clone(),
+            data: data.clone(),
             node: found.node,
             shards: found.shards,
-            profile: Profile::Local,
+            profile,
             reserve: Reserve::Contract,
-            clock: config.clock,
-            tuning: config.tuning,
+            origin,
+            transport,
+            clock,
+            tuning,
         });
         let host = host.await.map_err(started_badly)?;
+        identity::mark_started(&data, found)?;
         count_violations(host.metrics());
-        let who = Who { node: found.node, api: config.api };
-        let router = Router::new(ShardMap::even(found.shards), &host, who);
-        let node = Self { host, router };
+        let map = ShardMap::even(found.shards);
+        let who = Who { node: found.node, cluster: found.cluster, api, roll: roll.clone() };
+        let router = Router::new(map, &host, who);
+        let bytes = wires.as_ref().map(Wires::bytes);
+        let node = Self { host, router, roll, links: Mutex::new(None), bytes, id: found.node };
+        if let (Some(wires), Some(own)) = (wires, own_document) {
+            node.link(wires, found, own).await?;
+        }
+        let limit = if found.founder { OPENING_MAX } else { MEETING_MAX };
         let began = Instant::now();
-        while !node.is_open() && began.elapsed() < OPENING_MAX {
+        while !node.is_open() && began.elapsed() < limit {
             sleep(Duration::from_millis(1)).await;
         }
         info!(node = %found.node, shards = found.shards, "the node is up");
         Ok(node)
     }
 
+    async fn link(
+        &self,
+        wires: Wires,
+        found: Identity,
+        own: statehouse_contract::MemberDocument,
+    ) -> Result<(), NodeError> {
+        let Some(cluster) = found.cluster else { return Ok(()) };
+        let (router, shards) = (self.router.clone(), found.shards);
+        let joins = Arc::new(Registrar { router, cluster, shards });
+        let (mut links, states) = wires.start(&self.host, joins).await?;
+        self.router.meet(states);
+        links.own(joining::announce(self.router.clone(), self.roll.clone(), found.node, own));
+        *self.links.lock().await = Some(links);
+        Ok(())
+    }
+
+    /// Returns what the rows of shard 0 say about the members.
+    pub(crate) fn members(&self) -> Result<Members, NodeError> {
+        let Some(registry) = self.host.seats().first() else { return Ok(Members::default()) };
+        members_in(&registry.log().view()).map_err(|why| NodeError::Part {
+            what: "the members cannot be read".to_owned(),
+            source: why.to_string().into(),
+        })
+    }
+
     fn is_open(&self) -> bool {
         self.host.seats().iter().all(|seat| seat.trouble().is_none())
+    }
+
+    /// Returns who this node is.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
     }
 
     /// Returns the way to every shard.
@@ -135,6 +204,9 @@ impl Node {
     /// Shows the node's numbers as instruments.
     pub fn register(&self, meters: &Meters) {
         self.host.metrics().register(meters);
+        if let Some(bytes) = &self.bytes {
+            bytes.register(meters);
+        }
     }
 
     /// Waits for what must end this process, perhaps for ever; returns it in words.
@@ -142,14 +214,67 @@ impl Node {
         self.host.failed().await
     }
 
+    /// Hands the leadership of every shard to another voter that has everything, and waits until they lead, at most 2 s.
+    /// The node goes on serving and forwards from then on. Does nothing where there is nobody to hand over to.
+    pub async fn hand_over(&self) {
+        let handing = self.host.seats().iter().map(|seat| hand_over(seat, &self.roll));
+        let handing: Vec<_> = handing.collect();
+        if timeout(HAND_OVER_MAX, futures::future::join_all(handing)).await.is_err() {
+            warn!("not every shard could be handed over; the others will elect a leader");
+        }
+    }
+
     /// Refuses new work, answers what was admitted, stops the actors and closes the files; after `limit` it stops waiting.
     pub async fn drain(self, limit: Duration) {
-        let Self { host, router } = self;
+        let Self { host, router, links, .. } = self;
         // Reads are served until the end; new commands are refused at once.
         host.begin_drain();
         host.settle(limit).await;
         router.close();
+        if let Some(links) = links.into_inner()
+            && timeout(limit, links.stop()).await.is_err()
+        {
+            warn!("the links did not close in time");
+        }
         host.stop(limit).await;
+    }
+}
+
+fn identify(config: &NodeConfig) -> Result<Identity, NodeError> {
+    let NodeConfig { data, number, bootstrap, .. } = config;
+    let Bootstrap::Found { shards } = *bootstrap else { return identity::open(data, *number) };
+    match identity::open(data, *number) {
+        Err(NodeError::NotInitialised { .. }) => identity::found(data, *number, shards),
+        Ok(found) if found.shards != shards => {
+            let problem = format!("was made with {} shards, not with {shards}", found.shards);
+            Err(NodeError::Mismatch { path: data.clone(), problem })
+        }
+        other => other,
+    }
+}
+
+/// Hands one shard over, if it is led here and there is somebody to take it; returns when this node leads it no more.
+async fn hand_over(seat: &Arc<Seat>, roll: &Roll) {
+    let log = seat.log();
+    let own = log.node();
+    let has_others =
+        log.members().iter().any(|(node, member)| *node != own && member.part == Part::Voter);
+    if !has_others || !seat.leads() {
+        return;
+    }
+    let mut leadership = log.leadership();
+    let wanted = placement::leader(log.shard(), &roll.members()).filter(|node| *node != own);
+    // The one that should lead anyway, if it can take over; else whoever is furthest.
+    let close = log.progress();
+    let wanted = wanted.filter(|node| close.get(node).is_some_and(Option::is_some));
+    let mut to = wanted;
+    loop {
+        log.transfer(to).await;
+        to = None;
+        let gone = leadership.wait_for(|now| !matches!(now, Leadership::Leading { .. }));
+        if timeout(HAND_OVER_MAX / 4, gone).await.is_ok() {
+            return;
+        }
     }
 }
 

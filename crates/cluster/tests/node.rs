@@ -11,8 +11,8 @@ use std::{
 use statehouse_cluster::{Bootstrap, Node, NodeConfig, NodeError, Router, Tuning};
 use statehouse_contract::{
     Actor, Answer, Clock, Command, CommandEnvelope, Consistency, DefinitionName, DefinitionRef,
-    Digest, InstanceFilter, InstanceId, InstanceKey, Json, Key, KeyText, NodeId, Query,
-    ReceiptKind, RejectionCode, Target, TenantId, Timestamp, TraceContext, WatchScope,
+    Digest, InstanceFilter, InstanceId, InstanceKey, Json, Key, KeyText, Query, ReceiptKind,
+    RejectionCode, Target, TenantId, Timestamp, TraceContext, WatchScope,
 };
 
 const LAMP: &str = r#"{"format":"statehouse/1","version":1,"id":"lamp","initial":"off","endless":true,
@@ -28,14 +28,17 @@ impl Clock for WallClock {
     }
 }
 
+/// A new cluster of one, with four shards.
+const FOUND: Bootstrap = Bootstrap::Found { shards: 4 };
+
 fn config(data: &Path, bootstrap: Bootstrap) -> NodeConfig {
     NodeConfig {
         data: data.to_owned(),
-        node: NodeId { number: 1, incarnation: 1 },
-        shards: 4,
+        number: 1,
         api: "127.0.0.1:0".to_owned(),
         region: None,
         bootstrap,
+        cluster: None,
         clock: Arc::new(WallClock),
         tuning: Tuning::standard(),
     }
@@ -124,7 +127,7 @@ fn filter(cursor: Option<String>) -> InstanceFilter {
 async fn everything_acknowledged_is_there_after_a_restart() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let data = directory.path().join("node-1");
-    let node = Node::start(config(&data, Bootstrap::SingleNode)).await.expect("a new node");
+    let node = Node::start(config(&data, FOUND)).await.expect("a new node");
     assert!(node.readiness().ready, "{:?}", node.readiness());
     let router = node.router();
     furnish(&router).await;
@@ -150,7 +153,7 @@ async fn everything_acknowledged_is_there_after_a_restart() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_walks_over_all_shards_and_names_each_instance_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let node = Node::start(config(directory.path(), Bootstrap::SingleNode)).await.expect("a node");
+    let node = Node::start(config(directory.path(), FOUND)).await.expect("a node");
     let router = node.router();
     furnish(&router).await;
     for n in 0..30 {
@@ -181,7 +184,7 @@ async fn a_list_walks_over_all_shards_and_names_each_instance_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_of_a_tenant_misses_nothing_and_sees_nothing_twice() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let node = Node::start(config(directory.path(), Bootstrap::SingleNode)).await.expect("a node");
+    let node = Node::start(config(directory.path(), FOUND)).await.expect("a node");
     let router = node.router();
     furnish(&router).await;
     let changes = |after: Option<String>| Query::Changes {
@@ -223,7 +226,7 @@ async fn a_directory_in_use_or_without_identity_is_refused() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let no = Node::start(config(directory.path(), Bootstrap::Never)).await.unwrap_err();
     assert!(matches!(no, NodeError::NotInitialised { .. }), "{no}");
-    let node = Node::start(config(directory.path(), Bootstrap::SingleNode)).await.expect("a node");
+    let node = Node::start(config(directory.path(), FOUND)).await.expect("a node");
     let no = Node::start(config(directory.path(), Bootstrap::Never)).await.unwrap_err();
     assert!(matches!(no, NodeError::Locked { .. }), "{no}");
     node.drain(Duration::from_secs(10)).await;

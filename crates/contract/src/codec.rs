@@ -122,16 +122,14 @@ pub fn encode<T: Encode>(value: &T) -> Result<Vec<u8>, CodecError> {
     Ok(frame)
 }
 
-/// Checks a frame and returns its body, still encoded.
+/// Reads how many bytes follow a frame's header, for whoever reads frames from a stream.
 ///
 /// # Errors
-/// Every variant of [`CodecError`] but `Body`.
-pub fn check(frame: &[u8]) -> Result<&[u8], CodecError> {
-    let short = |expected| CodecError::Short { expected, found: frame.len() };
-    let Some((header, rest)) = frame.split_first_chunk::<HEADER_BYTES>() else {
-        return Err(short(HEADER_BYTES));
-    };
-    let [m0, m1, format, tag, l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+/// [`CodecError::Short`], [`CodecError::Magic`], [`CodecError::Unknown`] or [`CodecError::TooLong`].
+pub fn length(header: &[u8]) -> Result<usize, CodecError> {
+    let short = CodecError::Short { expected: HEADER_BYTES, found: header.len() };
+    let (header, _) = header.split_first_chunk::<HEADER_BYTES>().ok_or(short)?;
+    let [m0, m1, format, tag, l0, l1, l2, l3, ..] = *header;
     if [m0, m1] != MAGIC {
         return Err(CodecError::Magic { found: [m0, m1] });
     }
@@ -142,6 +140,20 @@ pub fn check(frame: &[u8]) -> Result<&[u8], CodecError> {
     if length > limits::FRAME_BYTES_MAX {
         return Err(CodecError::TooLong { found: length });
     }
+    Ok(length)
+}
+
+/// Checks a frame and returns its body, still encoded.
+///
+/// # Errors
+/// Every variant of [`CodecError`] but `Body`.
+pub fn check(frame: &[u8]) -> Result<&[u8], CodecError> {
+    let short = |expected| CodecError::Short { expected, found: frame.len() };
+    let Some((header, rest)) = frame.split_first_chunk::<HEADER_BYTES>() else {
+        return Err(short(HEADER_BYTES));
+    };
+    let length = length(header)?;
+    let [.., c0, c1, c2, c3] = *header;
     let body = rest.get(..length).ok_or_else(|| short(HEADER_BYTES + length))?;
     let expected = u32::from_be_bytes([c0, c1, c2, c3]);
     let (sealed, _) = header.split_at(8);

@@ -8,8 +8,8 @@
 use bincode::{Decode, Encode};
 
 use crate::{
-    Bucket, DefinitionName, Digest, InstanceId, Json, NodeId, RoleName, ShardId, TaskId, TenantId,
-    Timestamp,
+    Bucket, DefinitionName, Digest, InstanceId, Json, MemberDocument, NodeId, RoleName, ShardId,
+    TaskId, TenantId, Timestamp,
 };
 
 /// Which definition a start asks for.
@@ -261,12 +261,14 @@ pub enum Command {
         /// Its name.
         name: Box<str>,
     },
-    /// Add a node or change its addresses.
+    /// Add a node, or change what is known of one.
     PutMember {
-        /// The node.
+        /// The node. Incarnation 0 asks for a new one: the answer names it.
         node: NodeId,
-        /// Its addresses.
-        document: Json,
+        /// What is known of it.
+        document: MemberDocument,
+        /// Whether a new incarnation may take the place of one that is a member: its data is gone for good.
+        replace: bool,
     },
     /// Remove a node.
     RemoveMember {

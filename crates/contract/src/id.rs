@@ -206,6 +206,24 @@ impl NodeId {
     }
 }
 
+impl std::str::FromStr for NodeId {
+    type Err = IdError;
+
+    /// Reads `n<number>.<incarnation>`.
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let read = || {
+            let (number, incarnation) = text.strip_prefix('n')?.split_once('.')?;
+            let node =
+                Self { number: number.parse().ok()?, incarnation: incarnation.parse().ok()? };
+            (node.to_string() == text).then_some(node)
+        };
+        read().ok_or_else(|| IdError {
+            what: "node",
+            problem: format!("{text:?} is no n<number>.<incarnation>, such as n2.1"),
+        })
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "n{}.{}", self.number, self.incarnation)

@@ -17,6 +17,7 @@ pub mod id;
 pub mod invariant;
 pub mod json;
 pub mod limits;
+pub mod member;
 pub mod outcome;
 pub mod query;
 pub mod receipt;
@@ -33,6 +34,7 @@ pub use id::{
     NodeId, RoleName, ShardId, TenantId, Version,
 };
 pub use json::Json;
+pub use member::{MemberDocument, Members, Standing};
 pub use outcome::{Operation, OutcomeClass};
 pub use query::{Consistency, InstanceFilter, Query, WatchScope};
 pub use receipt::{Receipt, ReceiptKind, StoredReceipt};

@@ -79,8 +79,12 @@ pub const LOG_WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const STATE_WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Disk space that client commands may not use up.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
-/// Entries of a shard after which a snapshot is made.
+/// Entries of a shard after which a snapshot is made, unless told otherwise.
 pub const SNAPSHOT_EVERY_ENTRIES: u64 = 100_000;
+/// Fewest entries between two snapshots of a shard.
+pub const SNAPSHOT_EVERY_ENTRIES_MIN: u64 = 100;
+/// Most entries between two snapshots of a shard: a start reads as many again.
+pub const SNAPSHOT_EVERY_ENTRIES_MAX: u64 = 10_000_000;
 
 /// Fixed number of slices of all keys. Never changes.
 pub const BUCKETS: u16 = 4_096;
@@ -108,6 +112,8 @@ pub const DRAIN_MS_MAX: u64 = 10_000;
 
 /// Commands that one node lets in at once.
 pub const INGRESS_PERMITS: usize = 4_096;
+/// Commands that were let in at other nodes and that one node works on at once.
+pub const FORWARDED_PERMITS: usize = 4_096;
 /// Commands that one shard works on at once.
 pub const SHARD_PERMITS: usize = 2_048;
 /// Part of a shard's permits that only completions, timers and the outbox may use.
@@ -127,12 +133,20 @@ pub const PASSIVATE_MS: u64 = 60_000;
 pub const PAGE_MAX: u32 = 500;
 /// Rows on one page unless told otherwise.
 pub const PAGE_DEFAULT: u32 = 100;
+/// Age past which a copy of shard 0 lets no command and no linearizable read in: so a revoked key dies.
+pub const REGISTRY_AGE_MS_MAX: u64 = 5_000;
+/// Age past which a copy answers no stale read either.
+pub const STALE_AGE_MS_MAX: u64 = 60_000;
 /// Longest wait of a long poll.
 pub const WAIT_MS_MAX: u64 = 60_000;
 /// Largest request body that the API reads.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Open watches that one node serves.
 pub const WATCHES_MAX: usize = 4_096;
+/// Copies of shards that one node sends at once; each holds a file on its disk.
+pub const COPIES_MAX: usize = 2;
+/// Bytes of a copy that are read in one go.
+pub const COPY_PART_BYTES: usize = 256 * 1024;
 /// Open connections that one node serves.
 pub const CONNECTIONS_MAX: usize = 16_384;
 /// Time within which a client must have sent its request head.

@@ -278,10 +278,21 @@ pub struct ClusterView {
 pub struct MemberView {
     /// Its id, `n<number>.<incarnation>`.
     pub node: String,
-    /// `up`, `suspect` or `down`.
+    /// `up`, `suspect` or `down`, as the answering node sees it.
     pub state: String,
+    /// `active` or `draining`.
+    pub standing: String,
     /// The address of its API.
     pub api: String,
+    /// Where its node links are reached; empty where there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub links: String,
+    /// Where its log is reached; empty where it is not.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub log: String,
+    /// The region in which it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// A shard as a node sees it.
@@ -301,11 +312,31 @@ pub struct ShardView {
     pub applied: u64,
     /// The last position of a snapshot.
     pub snapshot: u64,
+    /// Entries that are committed but not applied here.
+    pub lag: u64,
+    /// How old this copy may be, in milliseconds; left out while nobody has vouched for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
     /// Instance actors awake here.
     pub live: u64,
+    /// Every replica, as this one knows them.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub replicas: Vec<ReplicaView>,
     /// Why it does not serve, when it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+}
+
+/// A replica of a shard, as another one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct ReplicaView {
+    /// Its node.
+    pub node: String,
+    /// `voter` or `learner`.
+    pub part: String,
+    /// Entries that it is behind the leader's log; only the leader knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 /// Where an instance lives.
@@ -315,8 +346,12 @@ pub struct PlaceView {
     pub bucket: u16,
     /// Its shard.
     pub shard: u32,
-    /// Whether an actor is awake for it here.
-    pub awake: bool,
+    /// The node that leads its shard, if one is known: its actor lives there when it is awake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Whether an actor is awake for it there; left out when that node does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awake: Option<bool>,
 }
 
 /// Lines of the history format.

@@ -13,6 +13,9 @@ use statehouse_contract::{Digest, Version};
 
 use crate::http::{Broken, Connection, find};
 
+/// The code of an attempt that found nobody to connect to.
+const CONNECT: &str = "connect";
+
 /// What a client knows after an answer, in the words of the history format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -79,7 +82,7 @@ impl Answer {
     /// Reads the lack of an answer.
     pub(crate) fn broken(broken: &Broken) -> Self {
         let (out, code) = match broken {
-            Broken::Connect { .. } => (Out::Fail, "connect"),
+            Broken::Connect { .. } => (Out::Fail, CONNECT),
             Broken::Cut(_) | Broken::Closed => (Out::Unknown, "cut"),
             Broken::Malformed(_) => (Out::Unknown, "malformed"),
         };
@@ -89,6 +92,16 @@ impl Answer {
     /// The answer did not come in time.
     pub(crate) fn late() -> Self {
         Self { out: Out::Unknown, code: Cow::Borrowed("timeout"), retry_after: None }
+    }
+
+    /// Tells whether no connection to the server could be made.
+    pub(crate) fn is_unreached(&self) -> bool {
+        self.out == Out::Fail && self.code == CONNECT
+    }
+
+    /// Tells whether the server turned the request away for lack of room.
+    pub(crate) fn is_throttled(&self) -> bool {
+        matches!(&*self.code, "overloaded" | "quota_exceeded")
     }
 
     /// Tells whether the same request may be sent again with its key.

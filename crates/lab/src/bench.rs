@@ -9,8 +9,8 @@ use std::{
     io,
     path::PathBuf,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -20,11 +20,15 @@ use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
     drive::{Clockwork, Driver, Plan},
-    dump::finish,
+    dump::{Dumped, finish},
+    gaps::{Gap, Gaps},
     history::Recorder,
+    links::{Homes, Places, TLS},
     pace::{Pace, Slots},
     report::{Frame, Report},
+    survey::{Patience, Sighting, changes, shards, survey},
     tally::Tally,
+    trust::Trust,
     workload::{Length, Mode, Workload},
 };
 
@@ -38,10 +42,12 @@ const CLIENTS_MAX: u32 = 10_000;
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct BenchOptions {
-    /// Base addresses, `http://host:port`.
+    /// Base addresses, `http://host:port` or `https://host:port`; clients are spread over them and follow what answers say of leaders.
     pub servers: Vec<String>,
     /// The bearer token.
     pub token: Option<String>,
+    /// The certificates to trust where the addresses are `https`, in PEM form.
+    pub authority_pem: Option<Vec<u8>>,
     /// The tenant.
     pub tenant: String,
     /// The definition and the journey.
@@ -62,22 +68,35 @@ pub struct BenchOptions {
     pub attempts_max: u32,
     /// Where to write the history, if one is wanted.
     pub history: Option<PathBuf>,
-    /// Counts requests while the run goes on.
+    /// Counts requests while the run goes on, and ends it early.
     pub progress: Option<Arc<Progress>>,
 }
 
-/// How many requests have ended so far.
+/// How many requests have ended so far, and whether that is enough.
 #[derive(Debug, Default)]
-pub struct Progress(AtomicU64);
+pub struct Progress {
+    ended: AtomicU64,
+    is_enough: AtomicBool,
+}
 
 impl Progress {
     /// Returns the number.
     pub fn ended(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Ends the run before its time: no request begins any more, and those under way are followed to their end. For a
+    /// drill, whose load has to last as long as its faults do.
+    pub fn enough(&self) {
+        self.is_enough.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_enough(&self) -> bool {
+        self.is_enough.load(Ordering::Relaxed)
     }
 }
 
@@ -90,6 +109,9 @@ pub enum BenchError {
     /// A server's address cannot be used.
     #[error("server address")]
     Address(#[source] BuildError),
+    /// The certificates cannot be trusted.
+    #[error("certificates to trust")]
+    Trust(#[source] io::Error),
     /// The definition was not deployed.
     #[error("deploy the definition")]
     Deploy(#[source] CallError),
@@ -150,11 +172,14 @@ fn on_its_own_thread(
 }
 
 fn check(options: &BenchOptions) -> Result<(), BenchError> {
-    let is_plain = |server: &String| server.starts_with("http://");
+    let is_tls = |server: &String| server.starts_with(TLS);
+    let is_known = |server: &String| server.starts_with("http://") || is_tls(server);
     if options.servers.is_empty() {
         Err(BenchError::Options("no server was given"))
-    } else if !options.servers.iter().all(is_plain) {
-        Err(BenchError::Options("the load tool speaks plain http only"))
+    } else if !options.servers.iter().all(is_known) {
+        Err(BenchError::Options("a server is http://host:port or https://host:port"))
+    } else if options.servers.iter().any(is_tls) && options.authority_pem.is_none() {
+        Err(BenchError::Options("https needs the certificates to trust: --ca-file FILE"))
     } else if !(1..=CLIENTS_MAX).contains(&options.clients) {
         Err(BenchError::Options("from 1 to 10,000 clients"))
     } else if matches!(options.pace, Pace::Open { rate } if !(rate > 0.0 && rate.is_finite())) {
@@ -168,7 +193,10 @@ fn check(options: &BenchOptions) -> Result<(), BenchError> {
 
 async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Report, BenchError> {
     let nodes = nodes(&options)?;
-    let definition = deploy(&nodes, &options.workload).await?;
+    let trust = options.authority_pem.as_deref().map(Trust::new).transpose();
+    let trust = trust.map_err(BenchError::Trust)?;
+    let definition = deploy(&client(&options, &options.servers)?, &options.workload).await?;
+    let before = sightings(&nodes).await;
     let own = match &options.history {
         None => None,
         Some(path) => {
@@ -177,11 +205,9 @@ async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Rep
         }
     };
     let recorder = shared.or_else(|| own.as_ref().map(|(recorder, _)| Arc::clone(recorder)));
-    let host =
-        |server: &String| server.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let name = uuid::Uuid::now_v7().simple().to_string();
     let plan = Arc::new(Plan {
-        servers: options.servers.iter().map(host).collect(),
+        servers: Places::new(&options.servers, trust),
         token: options.token.clone(),
         tenant: options.tenant.clone(),
         workload: options.workload.clone(),
@@ -194,17 +220,25 @@ async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Rep
         recorder,
         progress: options.progress.clone(),
         journeys: AtomicU64::new(0),
+        shards: shards(&before),
+        homes: match options.mode {
+            Mode::Commands => Homes::default(),
+            Mode::Reads { instances, .. } => Homes::new(instances),
+        },
     });
     let anchors = tokio::spawn(anchors(Arc::clone(&plan)));
     prepare(&plan, options.clients).await?;
-    let (tally, measured) = measure(&plan, &options).await?;
+    let Measured { tally, time, gaps } = measure(&plan, &options).await?;
     anchors.abort();
-    let mut report = Report::new(frame(&options, measured), &tally);
+    let mut report = Report::new(frame(&options, time), &tally);
+    report.gaps = gaps;
+    report.leader_changes = changes(&before, &sightings(&nodes).await);
     if let Some((recorder, path)) = own {
-        if let Err(error) = finish(&recorder, &nodes, GRACE_MS, SKEW_MS).await {
-            report
+        match finish(&recorder, &nodes, GRACE_MS, SKEW_MS).await {
+            Ok(dumped) => report.notes.extend(remarks(&dumped)),
+            Err(error) => report
                 .notes
-                .push(format!("the history has no end, so it is undecided: {}", chain(&error)));
+                .push(format!("the history has no end, so it is undecided: {}", chain(&error))),
         }
         recorder.flush().map_err(|source| BenchError::History { path, source })?;
     }
@@ -213,18 +247,39 @@ async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Rep
 
 /// Returns one client for each node, for what is not load.
 fn nodes(options: &BenchOptions) -> Result<Vec<Client>, BenchError> {
-    let node = |server: &String| {
-        let mut node = Options::new([server.clone()]);
-        node.token.clone_from(&options.token);
-        node.tenant.clone_from(&options.tenant);
-        Client::new(node).map_err(BenchError::Address)
-    };
+    let node = |server: &String| client(options, std::slice::from_ref(server));
     options.servers.iter().map(node).collect()
 }
 
-async fn deploy(nodes: &[Client], workload: &Workload) -> Result<(String, u64), BenchError> {
-    let node = nodes.first().ok_or(BenchError::Options("no server was given"))?;
-    let answer = node
+fn client(options: &BenchOptions, servers: &[String]) -> Result<Client, BenchError> {
+    let mut with = Options::new(servers.iter().cloned());
+    with.token.clone_from(&options.token);
+    with.tenant.clone_from(&options.tenant);
+    with.authority_pem.clone_from(&options.authority_pem);
+    Client::new(with).map_err(BenchError::Address)
+}
+
+/// Returns what those nodes say that answer.
+async fn sightings(nodes: &[Client]) -> Vec<Sighting> {
+    survey(nodes, Patience::Once).await.into_iter().filter_map(Result::ok).collect()
+}
+
+/// Says what a history lacks although it has its end.
+fn remarks(dumped: &Dumped) -> Vec<String> {
+    let absent = dumped
+        .absent
+        .iter()
+        .map(|node| format!("{node} does not answer; what it holds is not in the history"));
+    let uneven = dumped.uneven.iter().map(|shard| {
+        format!(
+            "the nodes have not applied shard {shard} equally far; their dumps differ in length"
+        )
+    });
+    absent.chain(uneven).collect()
+}
+
+async fn deploy(client: &Client, workload: &Workload) -> Result<(String, u64), BenchError> {
+    let answer = client
         .deploy(&workload.document, With::default())
         .await
         .done()
@@ -268,18 +323,23 @@ async fn prepare(plan: &Arc<Plan>, clients: u32) -> Result<(), BenchError> {
     Ok(())
 }
 
-async fn measure(
-    plan: &Arc<Plan>,
-    options: &BenchOptions,
-) -> Result<(Tally, Duration), BenchError> {
+/// What the clients of a run saw.
+struct Measured {
+    tally: Tally,
+    time: Duration,
+    gaps: Vec<Gap>,
+}
+
+async fn measure(plan: &Arc<Plan>, options: &BenchOptions) -> Result<Measured, BenchError> {
     let start = Instant::now();
     let measured_from = start + options.warm_up;
     let (ends, left) = match options.length {
         Length::For(time) => (Some(measured_from + time), None),
         Length::Count(count) => (None, Some(AtomicU64::new(count))),
     };
-    let clockwork =
-        Arc::new(Clockwork { slots: Slots::new(options.pace, start), measured_from, ends, left });
+    let slots = Slots::new(options.pace, start);
+    let gaps = plan.shards.map(|shards| Mutex::new(Gaps::new(shards)));
+    let clockwork = Arc::new(Clockwork { slots, measured_from, ends, left, gaps });
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         clients.spawn(Driver::new(Arc::clone(plan), u64::from(number)).run(Arc::clone(&clockwork)));
@@ -292,7 +352,16 @@ async fn measure(
             None => total = Some(tally),
         }
     }
-    Ok((total.unwrap_or_else(|| Tally::new(0)), measured_from.elapsed()))
+    let time = measured_from.elapsed();
+    // After the end nobody asks: that is no gap.
+    let end = ends.map_or(time, |ends| time.min(ends.saturating_duration_since(measured_from)));
+    let gaps = clockwork.gaps.as_ref();
+    let gaps = gaps.map(|gaps| gaps.lock().unwrap_or_else(PoisonError::into_inner).clone());
+    Ok(Measured {
+        tally: total.unwrap_or_else(|| Tally::new(0)),
+        time,
+        gaps: gaps.map(|gaps| gaps.longest(end)).unwrap_or_default(),
+    })
 }
 
 fn frame(options: &BenchOptions, measured: Duration) -> Frame {

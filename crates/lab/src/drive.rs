@@ -4,24 +4,30 @@
 //! request that was cut off is asked for again and counts once. The latency of a request is from its slot to its end,
 //! all attempts and waits included: that is what a caller of the API would have waited.
 //!
+//! With several servers each instance remembers the one that leads it. A server that takes no connection was not asked:
+//! the next one is, at once, until each was tried; that counts as one attempt and is written down as what it was.
+//!
 //! Deliberately absent: any wish that a request succeeds. A refused command ends its journey; a new one begins.
+//!
+//! Invariant: once an attempt of a request may have taken effect, the request does not end as failed.
 
 use std::{
-    fmt::Write as _,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     answer::{Answer, Asking, Details, Out},
     bench::Progress,
+    compose::Target,
+    gaps::Gaps,
     history::{Asked, Recorder, Told},
-    http::{Broken, Connection},
+    links::{Homes, Links, Places},
     pace::Slots,
     tally::Tally,
     workload::{Mode, Workload},
@@ -34,8 +40,7 @@ const ANSWER_GRACE: Duration = Duration::from_millis(500);
 /// What all clients of a run share.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// `host:port` of each server.
-    pub(crate) servers: Vec<String>,
+    pub(crate) servers: Places,
     pub(crate) token: Option<String>,
     pub(crate) tenant: String,
     pub(crate) workload: Workload,
@@ -50,6 +55,10 @@ pub(crate) struct Plan {
     pub(crate) progress: Option<Arc<Progress>>,
     /// The next journey, or the next instance to read.
     pub(crate) journeys: AtomicU64,
+    /// How many shards the cluster has, if it told.
+    pub(crate) shards: Option<u32>,
+    /// Where the instances are led that are read in turn; empty in a run of commands.
+    pub(crate) homes: Homes,
 }
 
 /// When a run measures and ends.
@@ -60,6 +69,8 @@ pub(crate) struct Clockwork {
     pub(crate) ends: Option<Instant>,
     /// Requests still to be measured, where the run ends by their number.
     pub(crate) left: Option<AtomicU64>,
+    /// When each shard answered. The clients share a thread, so nobody waits for this lock.
+    pub(crate) gaps: Option<Mutex<Gaps>>,
 }
 
 impl Clockwork {
@@ -77,24 +88,32 @@ impl Clockwork {
             .ok()
             .map(|_| true)
     }
+
+    /// Notes that a command is sent to a shard.
+    fn asks(&self, shard: Option<u32>) {
+        if let (Some(shard), Some(gaps)) = (shard, &self.gaps) {
+            gaps.lock().unwrap_or_else(PoisonError::into_inner).asked(shard);
+        }
+    }
+
+    /// Notes that a command of a shard was acknowledged now.
+    fn acknowledges(&self, shard: Option<u32>) {
+        if let (Some(shard), Some(gaps)) = (shard, &self.gaps)
+            && let Some(at) = Instant::now().checked_duration_since(self.measured_from)
+        {
+            gaps.lock().unwrap_or_else(PoisonError::into_inner).acknowledged(shard, at);
+        }
+    }
 }
 
 /// One client.
 pub(crate) struct Driver {
     plan: Arc<Plan>,
     number: u64,
-    server: usize,
-    connection: Option<Connection>,
+    links: Links,
     tally: Tally,
     request: Vec<u8>,
     body: String,
-}
-
-/// One request: the `step`-th of journey `journey`, or a read.
-struct Target {
-    instance: String,
-    step: usize,
-    key: String,
 }
 
 impl Driver {
@@ -103,12 +122,11 @@ impl Driver {
             Mode::Commands => plan.workload.requests(),
             Mode::Reads { .. } => 1,
         };
-        let server = usize::try_from(number).unwrap_or(0) % plan.servers.len().max(1);
+        let links = Links::new(&plan.servers, number);
         Self {
             plan,
             number,
-            server,
-            connection: None,
+            links,
             tally: Tally::new(steps),
             request: Vec::new(),
             body: String::new(),
@@ -120,17 +138,29 @@ impl Driver {
         let mut journey: Option<Target> = None;
         loop {
             let slot = clockwork.slots.take().await;
+            if self.plan.progress.as_ref().is_some_and(|progress| progress.is_enough()) {
+                return self.tally;
+            }
             let Some(is_measured) = clockwork.admits(slot) else { return self.tally };
-            let target = match (self.plan.mode, journey.take()) {
-                (Mode::Reads { instances, .. }, _) => self.next_read(instances),
+            let mut target = match (self.plan.mode, journey.take()) {
+                (Mode::Reads { instances, .. }, _) => {
+                    self.plan.read(self.next_number() % u64::from(instances.max(1)))
+                }
                 (Mode::Commands, Some(target)) => target,
-                (Mode::Commands, None) => self.next_journey(),
+                (Mode::Commands, None) => self.plan.journey(self.next_number()),
             };
-            let out = self.follow(&target, slot, is_measured).await.out;
-            let has_more = matches!(self.plan.mode, Mode::Commands)
-                && target.step + 1 < self.plan.workload.requests();
-            if has_more && matches!(out, Out::Ok | Out::Postponed) {
-                journey = Some(self.next_step(target));
+            clockwork.asks(target.shard);
+            let out = self.follow(&mut target, slot, is_measured).await.out;
+            let is_acknowledged = matches!(out, Out::Ok | Out::Postponed);
+            if is_acknowledged {
+                clockwork.acknowledges(target.shard);
+            }
+            if matches!(self.plan.mode, Mode::Reads { .. }) {
+                self.plan.homes.set(target.number, target.server);
+            } else if is_acknowledged && target.step + 1 < self.plan.workload.requests() {
+                target.step += 1;
+                target.key = format!("{}-{}-{}", self.plan.run, target.number, target.step);
+                journey = Some(target);
             }
         }
     }
@@ -138,61 +168,54 @@ impl Driver {
     /// Starts the instances that a run of reads will read.
     pub(crate) async fn prepare(mut self, from: u64, upto: u64) -> Result<(), String> {
         for number in from..upto {
-            let target = self.journey(number);
-            self.build_command(&target);
-            let answer = self.follow_built(&target, Instant::now(), false).await;
+            let mut target = self.plan.journey(number);
+            let answer = self.follow(&mut target, Instant::now(), false).await;
             if answer.out != Out::Ok {
                 return Err(format!("start {} to be read: {}", target.instance, answer.code));
             }
+            self.plan.homes.set(number, target.server);
         }
         Ok(())
     }
 
-    fn next_journey(&self) -> Target {
-        // Relaxed: the numbers only have to differ.
-        self.journey(self.plan.journeys.fetch_add(1, Ordering::Relaxed))
+    fn next_number(&self) -> u64 {
+        // Relaxed: the numbers only have to differ; any order of reading will do.
+        self.plan.journeys.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn journey(&self, number: u64) -> Target {
-        let run = &self.plan.run;
-        Target { instance: format!("b-{run}-{number}"), step: 0, key: format!("{run}-{number}-0") }
-    }
-
-    fn next_step(&self, target: Target) -> Target {
-        let step = target.step + 1;
-        let stem = target.key.rsplit_once('-').map_or(target.key.as_str(), |(stem, _)| stem);
-        Target { key: format!("{stem}-{step}"), step, instance: target.instance }
-    }
-
-    fn next_read(&self, instances: u32) -> Target {
-        // Relaxed: any order of reading will do.
-        let number =
-            self.plan.journeys.fetch_add(1, Ordering::Relaxed) % u64::from(instances.max(1));
-        Target { key: String::new(), ..self.journey(number) }
-    }
-
-    async fn follow(&mut self, target: &Target, slot: Instant, is_measured: bool) -> Answer {
-        match self.plan.mode {
-            Mode::Commands => self.build_command(target),
-            Mode::Reads { consistency, .. } => self.build_read(target, consistency),
-        }
-        self.follow_built(target, slot, is_measured).await
-    }
-
-    /// Sends the request that stands in the buffer until its end.
-    async fn follow_built(&mut self, target: &Target, slot: Instant, is_measured: bool) -> Answer {
-        let mut attempt = 1;
+    /// Sends a request until its end.
+    async fn follow(&mut self, target: &mut Target, slot: Instant, is_measured: bool) -> Answer {
+        let plan = Arc::clone(&self.plan);
+        let mut server = target.server.unwrap_or_else(|| self.links.home());
+        let (mut attempt, mut unreached) = (1, 0);
         let mut pause = PAUSE_FIRST;
+        let mut in_doubt = false;
+        self.write(target, server);
         loop {
-            let answer = self.attempt(target).await;
+            let mut answer = self.attempt(target, server).await;
             if is_measured {
                 self.tally.answered(&answer);
             }
-            if !answer.may_repeat() || attempt >= self.plan.attempts_max {
+            let next =
+                if plan.servers.count() > 1 { self.learn(target, server, &answer) } else { server };
+            if answer.is_unreached() {
+                unreached += 1;
+                if unreached < plan.servers.count() {
+                    server = next;
+                    self.write(target, server);
+                    continue;
+                }
+            }
+            unreached = 0;
+            in_doubt |= answer.out == Out::Unknown;
+            if !answer.may_repeat() || attempt >= plan.attempts_max {
+                if in_doubt && answer.out == Out::Fail && !target.key.is_empty() {
+                    answer.out = Out::Unknown;
+                }
                 if is_measured {
                     self.tally.ended(target.step, answer.out, attempt, slot.elapsed());
                 }
-                if let Some(progress) = &self.plan.progress {
+                if let Some(progress) = &plan.progress {
                     progress.add();
                 }
                 return answer;
@@ -200,23 +223,65 @@ impl Driver {
             tokio::time::sleep(answer.retry_after.unwrap_or(pause)).await;
             pause = (pause * 2).min(PAUSE_MAX);
             attempt += 1;
+            if next != server {
+                server = next;
+                self.write(target, server);
+            }
         }
     }
 
-    async fn attempt(&mut self, target: &Target) -> Answer {
+    /// Learns from an answer where the instance is led; returns the server for the next attempt.
+    fn learn(&mut self, target: &mut Target, server: usize, answer: &Answer) -> usize {
+        let plan = &self.plan;
+        if let Some(leader) = self.links.hint(&plan.servers, server) {
+            target.server = Some(leader);
+            return leader;
+        }
+        match answer.out {
+            Out::Ok | Out::Rejected | Out::Postponed => {
+                target.server = Some(server);
+                server
+            }
+            // No room: it may be the right one all the same.
+            Out::Fail if answer.is_throttled() => server,
+            Out::Fail | Out::Unknown => {
+                target.server = None;
+                if answer.is_unreached() || answer.out == Out::Unknown {
+                    self.links.leave(&plan.servers, server);
+                }
+                plan.servers.after(server)
+            }
+        }
+    }
+
+    fn write(&mut self, target: &Target, server: usize) {
+        let plan = &self.plan;
+        let host = plan.servers.host(server);
+        match plan.mode {
+            Mode::Reads { consistency, .. } if target.key.is_empty() => {
+                plan.write_read(target, consistency, host, &mut self.request);
+            }
+            Mode::Reads { .. } | Mode::Commands => {
+                plan.write_command(target, host, &mut self.body, &mut self.request);
+            }
+        }
+    }
+
+    async fn attempt(&mut self, target: &Target, server: usize) -> Answer {
         let asking = if target.key.is_empty() { Asking::Read } else { Asking::Command };
-        let attempt =
-            self.plan.recorder.as_ref().map(|recorder| recorder.asked(&self.asked(target)));
-        let answer = match self.exchange().await {
+        let plan = &self.plan;
+        let attempt = plan.recorder.as_ref().map(|recorder| recorder.asked(&self.asked(target)));
+        let limit = plan.deadline + ANSWER_GRACE;
+        let answer = match self.links.exchange(&plan.servers, server, &self.request, limit).await {
             Ok(status) => self
-                .connection
-                .as_ref()
+                .links
+                .last(server)
                 .map_or_else(Answer::late, |connection| Answer::read(connection, status, asking)),
             Err(Some(broken)) => Answer::broken(&broken),
             Err(None) => Answer::late(),
         };
-        if let (Some(recorder), Some(attempt)) = (&self.plan.recorder, attempt) {
-            let details = self.connection.as_ref().map(Details::read).unwrap_or_default();
+        if let (Some(recorder), Some(attempt)) = (&plan.recorder, attempt) {
+            let details = self.links.last(server).map(Details::read).unwrap_or_default();
             let reason = matches!(answer.out, Out::Rejected | Out::Fail).then_some(&*answer.code);
             let is_read = asking == Asking::Read;
             let told = Told {
@@ -230,9 +295,6 @@ impl Driver {
                 ..Told::only(answer.out)
             };
             recorder.told(attempt, &told);
-        }
-        if self.connection.as_ref().is_some_and(Connection::is_last) {
-            self.connection = None;
         }
         answer
     }
@@ -255,87 +317,6 @@ impl Driver {
                 cmd: Some(self.plan.workload.name(target.step)),
                 ..common
             },
-        }
-    }
-
-    /// Sends the request in the buffer; the answer stays in the connection. No error means that it came too late.
-    async fn exchange(&mut self) -> Result<u16, Option<Broken>> {
-        let limit = self.plan.deadline + ANSWER_GRACE;
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let address = &self.plan.servers[self.server];
-                let opened = timeout(limit, Connection::open(address)).await.unwrap_or_else(|_| {
-                    let source = std::io::ErrorKind::TimedOut.into();
-                    Err(Broken::Connect { address: address.clone(), source })
-                });
-                opened
-                    .inspect_err(|_| self.server = (self.server + 1) % self.plan.servers.len())
-                    .map_err(Some)?
-            }
-        };
-        match timeout(limit, connection.exchange(&self.request)).await {
-            Ok(Ok(status)) => {
-                self.connection = Some(connection);
-                Ok(status)
-            }
-            Ok(Err(broken)) => {
-                self.server = (self.server + 1) % self.plan.servers.len();
-                Err(Some(broken))
-            }
-            Err(_) => Err(None),
-        }
-    }
-
-    fn build_command(&mut self, target: &Target) {
-        let plan = Arc::clone(&self.plan);
-        self.body.clear();
-        let path = match target.step.checked_sub(1).and_then(|at| plan.workload.steps.get(at)) {
-            None => {
-                let input = plan.workload.input.to_string().replace("$id", &target.instance);
-                let (name, version) = &plan.definition;
-                let id = &target.instance;
-                write!(
-                    self.body,
-                    r#"{{"definition":"{name}","version":{version},"id":"{id}","input":{input}}}"#
-                )
-                .expect("writing to a string cannot fail");
-                format!("/v1/tenants/{}/instances", plan.tenant)
-            }
-            Some(step) => {
-                write!(self.body, "{}", step.data).expect("writing to a string cannot fail");
-                format!(
-                    "/v1/tenants/{}/instances/{}/events/{}",
-                    plan.tenant, target.instance, step.event
-                )
-            }
-        };
-        let (length, key, ms) = (self.body.len(), &target.key, plan.deadline.as_millis());
-        self.head("POST", &path);
-        let more = format!(
-            "content-type: application/json\r\nidempotency-key: {key}\r\nx-statehouse-deadline-ms: {ms}\r\ncontent-length: {length}\r\n\r\n"
-        );
-        self.request.extend_from_slice(more.as_bytes());
-        self.request.extend_from_slice(self.body.as_bytes());
-    }
-
-    fn build_read(&mut self, target: &Target, consistency: &str) {
-        let path = format!(
-            "/v1/tenants/{}/instances/{}?consistency={consistency}",
-            self.plan.tenant, target.instance
-        );
-        self.head("GET", &path);
-        self.request.extend_from_slice(b"\r\n");
-    }
-
-    fn head(&mut self, verb: &str, path: &str) {
-        let plan = &self.plan;
-        self.request.clear();
-        let host = &plan.servers[self.server];
-        self.request
-            .extend_from_slice(format!("{verb} {path} HTTP/1.1\r\nhost: {host}\r\n").as_bytes());
-        if let Some(token) = &plan.token {
-            self.request.extend_from_slice(format!("authorization: Bearer {token}\r\n").as_bytes());
         }
     }
 }

@@ -5,17 +5,20 @@
 //! that work would be measured as if it were the server's. Here an exchange is one write, usually one read, and a scan
 //! of the head; nothing is allocated once the buffer has grown.
 //!
-//! Deliberately absent: TLS, redirects, compression, pipelining, trailers. An answer must say its length or be chunked;
+//! Deliberately absent: trust in anybody but the given authority, redirects, compression, pipelining, trailers. An answer must say its length or be chunked;
 //! the head is bounded.
 //!
 //! Invariant: after an error the connection is never used again.
 
-use std::ops::Range;
+use std::{io::ErrorKind, ops::Range};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
+
+use crate::trust::Trust;
 
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -50,10 +53,27 @@ impl Broken {
     }
 }
 
+/// What the bytes travel through.
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// The socket below. What is taken from it is missing above: the connection is of no use then.
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 /// A kept-alive connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     buffer: Vec<u8>,
     status: u16,
     head: Range<usize>,
@@ -62,22 +82,45 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Tells whether nothing is known against sending another request: a server that drains closes what is idle, and what
+    /// it closed cannot have taken a request.
+    pub fn is_open(&self) -> bool {
+        // What comes without a question is no answer of ours.
+        self.stream
+            .socket()
+            .try_read(&mut [0])
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Connects to `host:port`.
     ///
     /// # Errors
     /// The server does not accept.
     pub async fn open(address: &str) -> Result<Self, Broken> {
-        let failed = |source| Broken::Connect { address: address.to_owned(), source };
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        Ok(Self {
+        Ok(Self::over(Stream::Plain(connect(address).await?)))
+    }
+
+    /// Connects to `host:port` and makes sure that it has a certificate for `host`.
+    ///
+    /// # Errors
+    /// The server does not accept, or is not to be trusted.
+    pub(crate) async fn open_tls(address: &str, trust: &Trust) -> Result<Self, Broken> {
+        let stream = connect(address).await?;
+        let trusted = trust.shake_hands(address, stream).await;
+        let stream =
+            trusted.map_err(|source| Broken::Connect { address: address.to_owned(), source })?;
+        Ok(Self::over(Stream::Tls(Box::new(stream))))
+    }
+
+    fn over(stream: Stream) -> Self {
+        Self {
             stream,
             buffer: Vec::with_capacity(8 * 1024),
             status: 0,
             head: 0..0,
             body: 0..0,
             is_last: false,
-        })
+        }
     }
 
     /// Sends a whole request and reads its whole answer; returns the status.
@@ -86,7 +129,7 @@ impl Connection {
     /// There is no answer; the connection must be dropped.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<u16, Broken> {
         self.buffer.clear();
-        self.stream.write_all(request).await.map_err(Broken::Cut)?;
+        self.send(request).await.map_err(Broken::Cut)?;
         let head = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 break end + 4;
@@ -138,8 +181,23 @@ impl Connection {
         self.is_last
     }
 
+    async fn send(&mut self, request: &[u8]) -> std::io::Result<()> {
+        match &mut self.stream {
+            Stream::Plain(stream) => stream.write_all(request).await,
+            Stream::Tls(stream) => {
+                stream.write_all(request).await?;
+                // A record may wait in the buffer until the next one.
+                stream.flush().await
+            }
+        }
+    }
+
     async fn fill(&mut self) -> Result<(), Broken> {
-        match self.stream.read_buf(&mut self.buffer).await {
+        let read = match &mut self.stream {
+            Stream::Plain(stream) => stream.read_buf(&mut self.buffer).await,
+            Stream::Tls(stream) => stream.read_buf(&mut self.buffer).await,
+        };
+        match read {
             Ok(0) => Err(Broken::Closed),
             Ok(_) => Ok(()),
             Err(source) => Err(Broken::Cut(source)),
@@ -179,6 +237,13 @@ impl Connection {
             }
         }
     }
+}
+
+async fn connect(address: &str) -> Result<TcpStream, Broken> {
+    let failed = |source| Broken::Connect { address: address.to_owned(), source };
+    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
 }
 
 fn status(head: &[u8]) -> Option<u16> {

@@ -12,14 +12,19 @@
 
 mod answer;
 mod bench;
+mod compose;
 mod drive;
 mod dump;
+mod gaps;
 mod history;
 mod http;
+mod links;
 mod pace;
 mod report;
 mod server;
+mod survey;
 mod tally;
+mod trust;
 mod workload;
 
 #[cfg(test)]
@@ -27,7 +32,8 @@ mod fake;
 
 pub use crate::answer::Out;
 pub use crate::bench::{BenchError, BenchOptions, Progress, bench, bench_into};
-pub use crate::dump::{DumpError, dump, finish};
+pub use crate::dump::{DumpError, Dumped, dump, finish};
+pub use crate::gaps::Gap;
 pub use crate::history::{Asked, Recorder, Told};
 pub use crate::http::{Broken, Connection};
 pub use crate::pace::Pace;

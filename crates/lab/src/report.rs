@@ -8,7 +8,10 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use crate::tally::Tally;
+use crate::{
+    gaps::{self, Gap},
+    tally::Tally,
+};
 
 /// The result of a load run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +40,10 @@ pub struct Report {
     pub codes: BTreeMap<String, u64>,
     /// Requests that were sent more than once.
     pub repeated: u64,
+    /// The longest time without an acknowledged command of each shard that was asked; none for reads.
+    pub gaps: Vec<Gap>,
+    /// By how much the terms of all shards rose during the run; none when the nodes did not tell.
+    pub leader_changes: Option<u64>,
     /// What went wrong besides, such as a dump that was refused.
     pub notes: Vec<String>,
 }
@@ -127,6 +134,8 @@ impl Report {
                 .collect(),
             codes: tally.codes.clone(),
             repeated: tally.repeated,
+            gaps: Vec::new(),
+            leader_changes: None,
             notes: Vec::new(),
         }
     }
@@ -158,7 +167,11 @@ impl fmt::Display for Report {
         if self.others_ms.count > 0 {
             row(f, "not well", &self.others_ms)?;
         }
+        gaps::table(f, &self.gaps)?;
         writeln!(f)?;
+        if let Some(changes) = self.leader_changes.filter(|changes| *changes > 0) {
+            writeln!(f, "leader changes: {changes}")?;
+        }
         writeln!(f, "requests: {}; sent again: {}", list(&self.classes), self.repeated)?;
         write!(f, "answers: {}", list(&self.codes))?;
         self.notes.iter().try_for_each(|note| write!(f, "\nnote: {note}"))
@@ -205,7 +218,11 @@ mod tests {
             measured: Duration::from_secs(10),
             names: vec!["start".to_owned(), "pay".to_owned()],
         };
-        let report = Report::new(frame, &tally);
+        let mut report = Report::new(frame, &tally);
+        assert!(!report.to_string().contains("no answer"), "{report}");
+        let gap = |shard, ms| Gap { shard, from: 20.5, ms };
+        report.gaps = vec![gap(0, 99.9), gap(1, 812.3)];
+        report.leader_changes = Some(2);
         assert_eq!((report.requests, report.throughput, report.repeated), (101, 10.0, 1));
         assert!((report.latency_ms.p99 - 99.0).abs() < 0.2, "{:?}", report.latency_ms);
         assert!(
@@ -215,6 +232,11 @@ mod tests {
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&json).unwrap(), report);
         let text = report.to_string();
+        assert!(
+            text.contains("shard 1              20.5     812.3\n") && !text.contains("shard 0"),
+            "only a gap that is worth a look is shown: {text}"
+        );
+        assert!(text.contains("leader changes: 2\n"), "{text}");
         assert!(
             text.contains("10 requests/s ended well")
                 && text.contains("answers: ok 100, overloaded 1"),

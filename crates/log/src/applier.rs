@@ -22,7 +22,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
 use statehouse_contract::{ShardId, limits};
-use statehouse_store::{Applied, Committed, Entry, StoreError, View, log_file::LogPosition};
+use statehouse_store::{
+    Applied, Chain, Committed, Entry, Outcome, StoreError, View, log_file::LogPosition,
+};
 
 use crate::{
     engine::{self, AppliedMark, Engine, EngineEntry},
@@ -65,10 +67,19 @@ pub(crate) struct ApplierHandle {
     tasks: mpsc::Sender<Task>,
     applied: watch::Receiver<Option<u64>>,
     view: watch::Receiver<Option<View>>,
+    marker: watch::Receiver<Option<Marker>>,
     failed: Failure,
 }
 
+/// The last marker that was applied: its position, and the fingerprint of all rows there.
+pub(crate) type Marker = (u64, Chain);
+
 impl ApplierHandle {
+    /// Announces the last marker.
+    pub(crate) fn marker(&self) -> watch::Receiver<Option<Marker>> {
+        self.marker.clone()
+    }
+
     /// Hands entries over; they are answered when they are applied.
     pub(crate) async fn apply(&self, items: Vec<Item>) -> io::Result<()> {
         if let Some(failure) = self.failed.get() {
@@ -133,6 +144,7 @@ struct Applier {
     tasks: mpsc::Receiver<Task>,
     applied: watch::Sender<Option<u64>>,
     view: watch::Sender<Option<View>>,
+    marker: watch::Sender<Option<Marker>>,
     room: Arc<Room>,
     failure: Failure,
     failed: Failure,
@@ -152,10 +164,27 @@ pub(crate) fn start(
     let (applied, seen) = watch::channel(mark.position.map(|position| position.index));
     let failed = Failure::new();
     let (view, views) = watch::channel(rows.view());
-    let handle =
-        ApplierHandle { tasks: sender, applied: seen, view: views, failed: failed.clone() };
-    let applier =
-        Applier { shard, rows, mark, tasks, applied, view, room, failure, failed, is_stopping };
+    let (marker, markers) = watch::channel(None);
+    let handle = ApplierHandle {
+        tasks: sender,
+        applied: seen,
+        view: views,
+        marker: markers,
+        failed: failed.clone(),
+    };
+    let applier = Applier {
+        shard,
+        rows,
+        mark,
+        tasks,
+        applied,
+        view,
+        marker,
+        room,
+        failure,
+        failed,
+        is_stopping,
+    };
     let thread = std::thread::Builder::new()
         .name(format!("log-apply-{shard}"))
         .spawn(move || applier.run())?;
@@ -279,6 +308,13 @@ impl Applier {
             }
         };
         self.room.write_succeeded();
+        let marked = applied.iter().rev().find_map(|one| match &one.outcome {
+            Outcome::Written(written) => Some((one.position, written.state?)),
+            _ => None,
+        });
+        if let Some(last) = marked {
+            self.marker.send_replace(Some(last));
+        }
         self.applied.send_replace(self.mark.position.map(|position| position.index));
         answer(steps, applied);
         Ok(())

@@ -151,6 +151,18 @@ impl AppliedMark {
         if bytes.is_empty() { Ok(Self::default()) } else { codec::decode(bytes) }
     }
 
+    /// Returns the mark of a shard whose only member is this node, since this position.
+    pub(crate) fn alone(at: LogPosition, node: u64, peer: Peer) -> Self {
+        let members =
+            StoredMembers { configs: vec![[node].into()], nodes: BTreeMap::from([(node, peer)]) };
+        Self { position: Some(at), members_at: Some(at), members: Some(members) }
+    }
+
+    /// Returns every member that the mark names.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = u64> {
+        self.members.iter().flat_map(|members| members.nodes.keys().copied())
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         codec::encode(self).expect("the members of a shard are few")
     }
@@ -197,6 +209,16 @@ pub(crate) fn record(entry: &EngineEntry) -> LogRecord {
         }
     };
     LogRecord { position: position(&entry.log_id), kind, frame }
+}
+
+/// Returns how many bytes an entry weighs on its way, about.
+pub(crate) fn weight(entry: &EngineEntry) -> usize {
+    /// Position, kind and lengths.
+    const FRAME: usize = 32;
+    match &entry.payload {
+        EntryPayload::Normal(proposed) => FRAME + proposed.frame.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => FRAME,
+    }
 }
 
 /// Turns a stored or received record into an engine's entry. Entries stay encoded.

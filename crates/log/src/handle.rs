@@ -6,13 +6,17 @@
 //!
 //! Dropping a future of this page ends the wait, never the proposal.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use openraft::{
     async_runtime::WatchReceiver as _,
     raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use statehouse_contract::{Consistency, NodeId, ShardId};
 use statehouse_store::{Applied, Entry, View};
@@ -22,6 +26,7 @@ use crate::{
     engine::{self, AppliedMark, EngineEntry, Peer},
     error::{LogError, ProposeError, ReadError},
     leadership::{self, Leadership},
+    markers,
     membership::{self, Members},
     network::EngineSnapshot,
     proposal::{self, Urgency},
@@ -149,7 +154,6 @@ impl ShardLog {
     pub fn numbers(&self) -> LogNumbers {
         let metrics = self.replica.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let index = |id: &Option<engine::LogId>| id.as_ref().map(|id| id.index);
         LogNumbers {
             term: metrics.current_term,
             last: metrics.last_log_index,
@@ -183,12 +187,60 @@ impl ShardLog {
         made.map_err(|error| LogError::Engine { shard: self.shard(), what: error.to_string() })
     }
 
+    pub(crate) fn snapshot_turn(&self) -> &Arc<Semaphore> {
+        &self.replica.snapshot_turn
+    }
+
     /// Hands leadership to a node, or to the most advanced follower. Returns whom it asked; nobody where
     /// there is nobody.
     pub async fn transfer(&self, to: Option<NodeId>) -> Option<NodeId> {
         let to = to.map(NodeId::raft).or_else(|| leadership::most_advanced(&self.replica))?;
         self.replica.raft.trigger().transfer_leader(to).await.ok()?;
         Some(proposal::node(to))
+    }
+
+    /// Returns who may follow a leader that is gone: of all voters that answer at once, this one included, those whose
+    /// log is longest. Nobody else can be elected while they live.
+    pub async fn heirs(&self, leader: NodeId) -> Vec<NodeId> {
+        leadership::heirs(&self.replica, leader).await
+    }
+
+    /// Stands for election at once because the leader's process is known to be gone.
+    ///
+    /// A connection that the system of a dead process has reset is better evidence than a heartbeat that is late. The
+    /// votes are asked for as after a handing over, so that they are given although the leader's lease still runs. Wrong
+    /// evidence costs a needless election and, for lease reads, freshness; never more. Does nothing and returns `false`
+    /// unless this replica votes and believes in that leader.
+    pub async fn leader_is_gone(&self, leader: NodeId) -> bool {
+        leadership::succeed(&self.replica, leader).await
+    }
+
+    /// Returns how old this copy may be: what was acknowledged before that is in it. Nothing if nobody knows.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        match *self.replica.leadership.borrow() {
+            Leadership::Leading { .. } => leadership::age_of_leader(&self.replica),
+            Leadership::Following { .. } => {
+                self.replica.freshness.age(*self.replica.applied.borrow(), Instant::now())
+            }
+            Leadership::Stopped => None,
+        }
+    }
+
+    /// Returns how far the log of each other member is known to agree with this one; empty unless this replica leads.
+    #[must_use]
+    pub fn progress(&self) -> BTreeMap<NodeId, Option<u64>> {
+        let metrics = self.replica.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let own = self.replica.node.raft();
+        let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != own);
+        others.map(|(id, at)| (proposal::node(*id), index(at))).collect()
+    }
+
+    /// Compares the rows at the last marker with those of every other member that has applied the same one, and returns
+    /// those whose rows are others. Compares and tells, nothing more: a row's own digest sets a damaged replica aside.
+    pub async fn differing(&self) -> Vec<NodeId> {
+        markers::differing(&self.replica).await
     }
 
     /// Returns the members of the shard, as this replica knows them.
@@ -229,7 +281,7 @@ impl ShardLog {
         let failed = |what: String| LogError::Engine { shard: self.replica.shard, what };
         let raft = &self.replica.raft;
         match request {
-            LogRequest::Append { vote, previous, records, committed } => {
+            LogRequest::Append { vote, previous, records, committed, echo } => {
                 let entries: Result<Vec<EngineEntry>, _> =
                     records.into_iter().map(engine::entry).collect();
                 let request = AppendEntriesRequest {
@@ -239,7 +291,14 @@ impl ShardLog {
                     leader_commit: committed.map(engine::log_id),
                 };
                 let answer = raft.append_entries(request).await;
-                Ok(LogResponse::Append(appended(answer.map_err(|e| failed(e.to_string()))?)))
+                let ended = appended(answer.map_err(|e| failed(e.to_string()))?);
+                let freshness = &self.replica.freshness;
+                if ended == Appended::Whole {
+                    freshness.vouch(echo, committed.map(|committed| committed.index));
+                }
+                let applied = self.replica.applied.borrow().map_or(0, |position| position + 1);
+                let echo = freshness.echo(Instant::now());
+                Ok(LogResponse::Append { ended, echo, applied })
             }
             LogRequest::Vote { vote, last, is_transfer } => {
                 let mut request =
@@ -259,6 +318,10 @@ impl ShardLog {
                 let answer = raft.handle_transfer_leader(request).await;
                 let answer = answer.map_err(|error| failed(error.to_string()))?;
                 Ok(LogResponse::Transferred { is_accepted: answer.is_ok() })
+            }
+            LogRequest::Marker => Ok(LogResponse::Marker(*self.replica.applier.marker().borrow())),
+            LogRequest::ReadIndex { is_strict } => {
+                Ok(LogResponse::ReadIndex(read::vouched(&self.replica, is_strict).await))
             }
             LogRequest::Snapshot { vote, mark, hash, bytes, offset, part } => {
                 let part = Part { mark, hash, bytes, offset, part };
@@ -300,6 +363,10 @@ impl ShardLog {
     pub async fn stop(&self) {
         self.replica.stop().await;
     }
+}
+
+pub(crate) fn index(id: &Option<engine::LogId>) -> Option<u64> {
+    id.as_ref().map(|id| id.index)
 }
 
 fn appended(answer: AppendEntriesResponse<engine::Engine>) -> Appended {

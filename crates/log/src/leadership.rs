@@ -12,13 +12,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openraft::{ServerState, async_runtime::WatchReceiver as _};
+use futures::future::join_all;
+use openraft::{
+    ServerState,
+    async_runtime::{Instant as _, WatchReceiver as _},
+    raft::TransferLeaderRequest,
+};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use statehouse_contract::NodeId;
+use statehouse_store::log_file::{LogPosition, StoredVote};
 
-use crate::{proposal::node, replica::Replica};
+use crate::{
+    engine,
+    membership::{self, Part},
+    proposal::node,
+    replica::Replica,
+    transport::{Lane, LogRequest, LogResponse},
+};
 
 /// This replica's part in the shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +124,72 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
     }
 }
 
+/// How long a voter may take to say how long its log is, when it is asked because the leader is gone.
+const HEIR_PATIENCE: Duration = Duration::from_millis(60);
+
+/// Returns who may follow a leader that is gone: of all voters that answer, those whose log is longest, by their ids.
+pub(crate) async fn heirs(replica: &Replica, leader: NodeId) -> Vec<NodeId> {
+    let (_, own) = replica.tail.extent();
+    let term = replica.raft.server_metrics().borrow_watched().vote.leader_id.term;
+    // A question that changes nothing at the other side and is answered with the end of its log.
+    let vote = StoredVote { term: term + 1, node: replica.node.raft(), is_granted: false };
+    let voters = membership::members(replica).into_iter().filter(|(_, m)| m.part == Part::Voter);
+    let asked = voters.filter(|(node, _)| *node != leader).map(async |(node, member)| {
+        if node == replica.node {
+            return Some((own, node));
+        }
+        let request = LogRequest::PreVote { vote, last: own };
+        let (lane, shard) = (Lane::Urgent, replica.shard);
+        match replica.transport.ask(node, &member.peer, shard, lane, request, HEIR_PATIENCE).await {
+            Ok(LogResponse::Vote { last, .. }) => Some((last, node)),
+            _ => None,
+        }
+    });
+    longest(join_all(asked).await.into_iter().flatten().collect())
+}
+
+/// Returns those with the longest log, by their ids. Who has less cannot be voted for by who has more, and a vote that
+/// was asked for in vain keeps the better one from being elected in the same term.
+fn longest(mut ends: Vec<(Option<LogPosition>, NodeId)>) -> Vec<NodeId> {
+    let Some(most) = ends.iter().map(|(end, _)| *end).max() else { return Vec::new() };
+    ends.retain(|(end, _)| *end == most);
+    let mut heirs: Vec<NodeId> = ends.into_iter().map(|(_, node)| node).collect();
+    heirs.sort_unstable();
+    heirs
+}
+
+/// Campaigns in place of a leader that is gone. The engine checks that the vote is still that leader's.
+pub(crate) async fn succeed(replica: &Replica, leader: NodeId) -> bool {
+    if *replica.leadership.borrow() != (Leadership::Following { leader: Some(leader) }) {
+        return false;
+    }
+    let own = replica.node.raft();
+    let found = replica.raft.with_raft_state(move |state| {
+        let votes = state.membership_state.effective().membership().voter_ids().any(|id| id == own);
+        (votes, *state.vote_ref())
+    });
+    let Ok((true, vote)) = found.await else { return false };
+    let (_, last) = replica.tail.extent();
+    if !vote.committed || vote.leader_id.voted_for != leader.raft() {
+        return false;
+    }
+    info!(shard = %replica.shard, %leader, "the leader is gone, standing for election");
+    let request = TransferLeaderRequest::new(vote, own, last.map(engine::log_id));
+    matches!(replica.raft.handle_transfer_leader(request).await, Ok(Ok(())))
+}
+
+/// Returns for how long a leader has not heard from a majority.
+pub(crate) fn age_of_leader(replica: &Replica) -> Option<Duration> {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let own = replica.node.raft();
+    if metrics.membership_config.membership().voter_ids().eq([own]) {
+        return Some(Duration::ZERO);
+    }
+    let acked = metrics.last_quorum_acked.as_ref()?;
+    Some(acked.into_inner().elapsed())
+}
+
 /// Returns the voter, other than this replica, whose log is longest.
 pub(crate) fn most_advanced(replica: &Replica) -> Option<u64> {
     let metrics = replica.raft.metrics();
@@ -124,4 +202,20 @@ pub(crate) fn most_advanced(replica: &Replica) -> Option<u64> {
     let voters = metrics.membership_config.membership().voter_ids();
     let candidates = voters.filter(|id| *id != own).filter_map(|id| Some((matched(&id)?, id)));
     candidates.max().map(|(_, id)| id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_longest_log_inherits_and_a_later_term_is_longer_than_many_entries() {
+        let node = |number| NodeId { number, incarnation: 1 };
+        let at = |term, index| Some(LogPosition { term, index });
+        assert_eq!(longest(vec![(at(1, 8), node(3)), (at(1, 9), node(2))]), [node(2)]);
+        assert_eq!(longest(vec![(at(1, 900), node(1)), (at(2, 3), node(2))]), [node(2)]);
+        assert_eq!(longest(vec![(at(1, 9), node(3)), (at(1, 9), node(1))]), [node(1), node(3)]);
+        assert_eq!(longest(vec![(None, node(3)), (at(1, 0), node(1))]), [node(1)]);
+        assert_eq!(longest(Vec::new()), []);
+    }
 }

@@ -9,6 +9,7 @@
 //! transport is given), and the engine's own types in any public signature: it can be replaced.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod backup;
 pub mod error;
 pub mod handle;
 pub mod leadership;
@@ -22,7 +23,10 @@ pub mod transport;
 mod applier;
 mod catch_up;
 mod engine;
+mod freshness;
+mod lag;
 mod log_storage;
+mod markers;
 mod network;
 mod replica;
 mod room;
@@ -38,6 +42,7 @@ mod replica_tests;
 mod suite_tests;
 
 pub use self::{
+    backup::{Examined, ShardCopy, examine, plant},
     engine::Peer,
     error::{LogError, ProposeError, ReadError},
     handle::{LogNumbers, ShardLog},
@@ -47,5 +52,5 @@ pub use self::{
     options::{LogOptions, Profile, Reserve},
     proposal::Urgency,
     replica::Origin,
-    transport::{Lane, LogRequest, LogResponse, NoPeers, Transport, TransportError},
+    transport::{Lane, LogRequest, LogResponse, NoPeers, ReadRefused, Transport, TransportError},
 };

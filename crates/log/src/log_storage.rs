@@ -41,7 +41,7 @@ impl ShardStorage {
             return Ok(Vec::new());
         }
         let (mut missing, here) = match self.tail.read(start..end) {
-            Lookup::Here(here) => return Ok(here),
+            Lookup::Here(here) => return Ok(first_bytes(here, bytes_max)),
             Lookup::File(missing, here) => (missing, here),
         };
         let mut entries = Vec::new();
@@ -66,6 +66,17 @@ impl ShardStorage {
         }
         Ok(entries)
     }
+}
+
+/// Keeps entries from the front until they weigh so much; at least one.
+fn first_bytes(mut entries: Vec<EngineEntry>, bytes_max: usize) -> Vec<EngineEntry> {
+    let mut bytes = 0_usize;
+    let fit = entries.iter().position(|entry| {
+        bytes = bytes.saturating_add(engine::weight(entry));
+        bytes > bytes_max
+    });
+    entries.truncate(fit.unwrap_or(entries.len()).max(1));
+    entries
 }
 
 fn bounds(range: &impl RangeBounds<u64>) -> (u64, u64) {

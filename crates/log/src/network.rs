@@ -2,12 +2,20 @@
 //!
 //! Every message is turned into plain types and back; nothing of the engine crosses a wire.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use openraft::{
     AnyError, RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    network::{RPCOption, RPCTypes},
+    network::{Backoff, RPCOption, RPCTypes},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
         TransferLeaderResponse, VoteRequest, VoteResponse,
@@ -32,10 +40,55 @@ pub(crate) struct Network {
     pub(crate) shard: ShardId,
     pub(crate) own: NodeId,
     pub(crate) transport: Arc<dyn Transport>,
+    /// What the other replicas have told, whichever way it came.
+    pub(crate) told: Told,
 }
+
+/// What each other replica has told with its answers, by the engine's id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told(Arc<Mutex<BTreeMap<u64, Arc<Word>>>>);
+
+/// What one replica told last.
+#[derive(Debug)]
+pub(crate) struct Word {
+    /// The number of its answer, for the freshness of its copy.
+    echo: AtomicU64,
+    /// How many entries it has applied.
+    applied: AtomicU64,
+}
+
+/// Stands for a replica that has told nothing yet.
+const UNTOLD: u64 = u64::MAX;
+
+impl Default for Word {
+    fn default() -> Self {
+        Self { echo: AtomicU64::new(0), applied: AtomicU64::new(UNTOLD) }
+    }
+}
+
+impl Told {
+    fn of(&self, id: u64) -> Arc<Word> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(told.entry(id).or_default())
+    }
+
+    /// Returns how many entries a replica has applied, if it has told.
+    pub(crate) fn applied(&self, id: u64) -> Option<u64> {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = told.get(&id).map(|word| word.applied.load(Ordering::Relaxed));
+        applied.filter(|applied| *applied != UNTOLD)
+    }
+}
+
+/// Pauses before a replica that was not reachable is tried again; the last one stays.
+const PAUSES_MS: [u64; 4] = [20, 50, 100, 200];
+
+/// How long a follower may take to make entries durable.
+const APPEND_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The way to one other replica.
 pub(crate) struct Way {
+    word: Arc<Word>,
     shard: ShardId,
     own: NodeId,
     to: NodeId,
@@ -48,6 +101,7 @@ impl RaftNetworkFactory<Engine> for Network {
 
     async fn new_client(&mut self, target: u64, peer: &Peer) -> Way {
         Way {
+            word: self.told.of(target),
             shard: self.shard,
             own: self.own,
             to: node(target),
@@ -121,24 +175,34 @@ impl RaftNetworkV2<Engine> for Way {
         rpc: AppendEntriesRequest<Engine>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Engine>, RPCError<Engine>> {
-        let lane = if rpc.entries.is_empty() { Lane::Urgent } else { Lane::Append };
+        let (lane, option) = if rpc.entries.is_empty() {
+            (Lane::Urgent, option)
+        } else {
+            // The engine gives an append no longer than a heartbeat, but this answer waits for a sync.
+            (Lane::Append, RPCOption::new(APPEND_PATIENCE))
+        };
         let request = LogRequest::Append {
             vote: engine::stored_vote(&rpc.vote),
             previous: rpc.prev_log_id.as_ref().map(engine::position),
             records: rpc.entries.iter().map(engine::record).collect(),
             committed: rpc.leader_commit.as_ref().map(engine::position),
+            echo: self.word.echo.load(Ordering::Relaxed),
         };
         match self.ask(lane, request, &option).await {
-            Ok(LogResponse::Append(appended)) => Ok(match appended {
-                Appended::Whole => AppendEntriesResponse::Success,
-                Appended::Part(upto) => {
-                    AppendEntriesResponse::PartialSuccess(upto.map(engine::log_id))
-                }
-                Appended::Conflict => AppendEntriesResponse::Conflict,
-                Appended::HigherVote(vote) => {
-                    AppendEntriesResponse::HigherVote(engine::engine_vote(vote))
-                }
-            }),
+            Ok(LogResponse::Append { ended, echo, applied }) => {
+                self.word.echo.store(echo, Ordering::Relaxed);
+                self.word.applied.store(applied, Ordering::Relaxed);
+                Ok(match ended {
+                    Appended::Whole => AppendEntriesResponse::Success,
+                    Appended::Part(upto) => {
+                        AppendEntriesResponse::PartialSuccess(upto.map(engine::log_id))
+                    }
+                    Appended::Conflict => AppendEntriesResponse::Conflict,
+                    Appended::HigherVote(vote) => {
+                        AppendEntriesResponse::HigherVote(engine::engine_vote(vote))
+                    }
+                })
+            }
             Ok(_) => Err(self.error(&self.astray(), RPCTypes::AppendEntries, &option)),
             Err(error) => Err(self.error(&error, RPCTypes::AppendEntries, &option)),
         }
@@ -187,6 +251,12 @@ impl RaftNetworkV2<Engine> for Way {
                 Err(error) => Err(StreamingError::Network(NetworkError::new(&error))),
             },
         }
+    }
+
+    fn backoff(&self) -> Option<Backoff> {
+        let last = PAUSES_MS.last().copied().unwrap_or_default();
+        let pauses = PAUSES_MS.into_iter().chain(std::iter::repeat(last));
+        Some(Backoff::new(pauses.map(Duration::from_millis)))
     }
 
     async fn transfer_leader(

@@ -12,7 +12,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use openraft::{
@@ -127,7 +127,8 @@ fn admit(replica: &Replica, term: u64, urgency: Urgency) -> Result<(), ProposeEr
         if replica.room.is_full() {
             return Err(ProposeError::StorageFull);
         }
-        if replica.is_stalled.load(Ordering::Relaxed) {
+        let is_slow = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
+        if is_slow(&replica.is_stalled) || is_slow(&replica.is_lagging) {
             return Err(ProposeError::Overloaded);
         }
     }

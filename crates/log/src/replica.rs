@@ -32,10 +32,12 @@ use crate::{
     catch_up::Incoming,
     engine::{AppliedMark, Engine, Peer},
     error::{Failure, LogError},
+    freshness::Freshness,
+    lag,
     leadership::{self, Leadership},
     log_storage::ShardStorage,
     membership,
-    network::Network,
+    network::{Network, Told},
     options::LogOptions,
     proposal::Slots,
     read::{self, Waiting},
@@ -85,11 +87,16 @@ pub(crate) struct Replica {
     pub(crate) slots: Arc<Slots>,
     pub(crate) room: Arc<Room>,
     pub(crate) is_stalled: AtomicBool,
+    pub(crate) is_lagging: AtomicBool,
+    pub(crate) told: Told,
+    pub(crate) freshness: Freshness,
+    pub(crate) tail: Arc<Tail>,
+    pub(crate) transport: Arc<dyn Transport>,
     pub(crate) reads: mpsc::Sender<Waiting>,
     pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
     pub(crate) incoming_path: PathBuf,
     finished: Finished,
-    snapshot_turn: Arc<Semaphore>,
+    pub(crate) snapshot_turn: Arc<Semaphore>,
     is_stopping: Arc<AtomicBool>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -121,8 +128,10 @@ pub(crate) async fn open(
         source,
     })?;
     let node = ground.options.node;
-    let network = Network { shard, own: node, transport: Arc::clone(&ground.transport) };
-    let storage = ShardStorage::new(shard, tail, ground.writer.clone());
+    let told = Told::default();
+    let network =
+        Network { shard, own: node, transport: Arc::clone(&ground.transport), told: told.clone() };
+    let storage = ShardStorage::new(shard, Arc::clone(&tail), ground.writer.clone());
     let finished = Finished::default();
     let machine =
         ShardMachine::new(shard, applier.clone(), ground.writer.clone(), Arc::clone(&finished));
@@ -143,6 +152,11 @@ pub(crate) async fn open(
         slots: Arc::default(),
         room: Arc::clone(&ground.room),
         is_stalled: AtomicBool::new(false),
+        is_lagging: AtomicBool::new(false),
+        told,
+        freshness: Freshness::default(),
+        tail: Arc::clone(&tail),
+        transport: Arc::clone(&ground.transport),
         reads,
         incoming: tokio::sync::Mutex::new(None),
         incoming_path: data.snapshots().join(format!("incoming-{shard}")),
@@ -156,6 +170,7 @@ pub(crate) async fn open(
     replica.own([
         tokio::spawn(leadership::follow(Arc::clone(&replica), announced)),
         tokio::spawn(leadership::watchdog(Arc::clone(&replica), profile.stall())),
+        tokio::spawn(lag::watch(Arc::clone(&replica))),
         tokio::spawn(read::serve(Arc::clone(&replica), waiting)),
         tokio::spawn(keep_snapshots(Arc::clone(&replica), ground.options.snapshot_every)),
     ]);

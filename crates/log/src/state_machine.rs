@@ -27,6 +27,7 @@ use statehouse_store::{
     StoreError,
     log_file::{Installing, LogOperation},
 };
+use tracing::info;
 
 use crate::{
     applier::{ApplierHandle, Effort, Item},
@@ -113,8 +114,11 @@ impl RaftStateMachine<Engine> for ShardMachine {
         let mark = AppliedMark::decode(&snapshot.standing.mark).map_err(io::Error::other)?;
         let installing = mark.position.map(|upto| Installing { upto, hash: snapshot.hash });
         self.mark_installing(installing).await?;
+        let (position, bytes) = (snapshot.standing.applied, snapshot.bytes);
         self.applier.install(snapshot).await?;
-        self.mark_installing(None).await
+        self.mark_installing(None).await?;
+        info!(shard = %self.shard, position, bytes, "a copy of the leader's rows was put in place");
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Taken>, io::Error> {

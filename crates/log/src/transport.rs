@@ -12,7 +12,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bincode::{Decode, Encode};
 
 use statehouse_contract::{Digest, NodeId, ShardId};
-use statehouse_store::log_file::{LogPosition, LogRecord, StoredVote};
+use statehouse_store::{
+    Chain,
+    log_file::{LogPosition, LogRecord, StoredVote},
+};
 
 use crate::engine::Peer;
 
@@ -40,6 +43,8 @@ pub enum LogRequest {
         records: Vec<LogRecord>,
         /// What the leader knows to be committed.
         committed: Option<LogPosition>,
+        /// The last echo that the leader has got from this replica; 0 for none.
+        echo: u64,
     },
     /// Asks for a vote.
     Vote {
@@ -66,6 +71,13 @@ pub enum LogRequest {
         /// What the next leader must have.
         last: Option<LogPosition>,
     },
+    /// Asks a leader where a read may begin.
+    ReadIndex {
+        /// Whether a majority must confirm that it leads; else its lease does.
+        is_strict: bool,
+    },
+    /// Asks for the last marker that the replica has applied.
+    Marker,
     /// A part of a snapshot; the last one installs it.
     Snapshot {
         /// The leader's vote.
@@ -87,7 +99,14 @@ pub enum LogRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub enum LogResponse {
     /// To an append.
-    Append(Appended),
+    Append {
+        /// How it ended.
+        ended: Appended,
+        /// The number of this answer, by which a follower measures how fresh its copy is.
+        echo: u64,
+        /// How many entries it has applied.
+        applied: u64,
+    },
     /// To a vote or pre-vote.
     Vote {
         /// The answering replica's vote.
@@ -102,11 +121,24 @@ pub enum LogResponse {
         /// Whether the next leader campaigns.
         is_accepted: bool,
     },
+    /// To a read's question: the position, or why there is none.
+    ReadIndex(Result<u64, ReadRefused>),
+    /// To the question for a marker: its position and the fingerprint of all rows there.
+    Marker(Option<(u64, Chain)>),
     /// To a part of a snapshot: the answering replica's vote.
     Snapshot {
         /// Its vote.
         vote: StoredVote,
     },
+}
+
+/// Why a leader vouches for no position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ReadRefused {
+    /// It does not lead.
+    NotLeader,
+    /// No majority has confirmed that it does.
+    NoQuorum,
 }
 
 /// How an append ended.

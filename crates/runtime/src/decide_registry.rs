@@ -1,4 +1,4 @@
-//! What the log of shard 0 shall say about tenants, keys, quotas and definitions. Pure.
+//! What the log of shard 0 shall say about tenants, keys, quotas, definitions and members. Pure.
 //!
 //! The same as `decide.rs`, for commands that belong to no instance: in go the envelope and the few rows that matter, out
 //! comes an entry with its receipt, or a rejection. The caller has looked the key up.
@@ -9,14 +9,16 @@
 
 use serde::Serialize;
 use statehouse_contract::{
-    Command, CommandEnvelope, DefinitionName, Digest, Json, NodeId, Quota, ReceiptKind, Rejection,
-    RejectionCode, RoleName, StoredReceipt, TenantId, Timestamp,
+    Command, CommandEnvelope, DefinitionName, Digest, Json, Members, NodeId, Quota, ReceiptKind,
+    Rejection, RejectionCode, RoleName, StoredReceipt, TenantId, Timestamp,
 };
 use statehouse_store::entry::{
     Asked, Authority, Body, Cause, CauseKind, DefinitionAdded, Entry, Header, KeyState, Refused,
 };
 
 use crate::{key_age, reject};
+
+mod members;
 
 /// A version of a definition as the rows know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Rows {
     pub versions: Vec<KnownVersion>,
     /// Whether the key that the command is about exists.
     pub key_exists: bool,
+    /// Every member that there ever was, for a command about members.
+    pub members: Members,
 }
 
 /// Under which circumstances it is decided.
@@ -81,9 +85,10 @@ pub fn decide(
         Command::PutBatch { .. } | Command::StopBatch { .. } => {
             Err(reject::not_in_this_release("a batch"))
         }
-        Command::PutMember { .. } | Command::RemoveMember { .. } => {
-            Err(reject::not_in_this_release("changing the members"))
+        Command::PutMember { node, document, replace } => {
+            members::put(judge, *node, document, *replace, &rows.members)
         }
+        Command::RemoveMember { node } => members::remove(judge, *node, &rows.members),
         Command::MoveBucket { .. } => Err(reject::not_in_this_release("moving a bucket")),
         Command::RaiseFeature { .. } => Err(reject::not_in_this_release("raising a feature level")),
         Command::LeaseTasks { .. }

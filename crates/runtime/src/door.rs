@@ -117,8 +117,8 @@ impl Door {
                     Err(_) => return Err(reject::unknown()),
                 }
             }
-            if !ask.may_be_proposed() && Instant::now() >= closed_at {
-                return Err(self.closed());
+            if let Some(end) = self.given_up(&ask, closed_at) {
+                return Err(end);
             }
             if Instant::now() + AGAIN >= deadline {
                 return Err(reject::unknown());
@@ -139,11 +139,12 @@ impl Door {
         loop {
             match self.attempt(key, ask, pool, deadline).await? {
                 Ok(reply) => return Ok(reply),
-                // After a possible proposal only the log's answer counts, so the wait goes on.
-                Err(Miss::Closed) if !ask.may_be_proposed() && Instant::now() >= closed_at => {
-                    return Err(self.closed());
+                Err(Miss::Closed) => {
+                    if let Some(end) = self.given_up(ask, closed_at) {
+                        return Err(end);
+                    }
                 }
-                Err(Miss::Closed | Miss::Gone) => {}
+                Err(Miss::Gone) => {}
             }
             if Instant::now() + AGAIN >= deadline {
                 return Err(reject::unknown());
@@ -188,8 +189,16 @@ impl Door {
         }
     }
 
-    fn closed(&self) -> Rejection {
-        self.seat.why_closed()
+    /// Says how it ends for a command that finds nobody here; nothing if it is worth waiting for.
+    fn given_up(&self, ask: &Ask, closed_at: Instant) -> Option<Rejection> {
+        match (ask.may_be_proposed(), self.seat.leads()) {
+            // Whoever leads now knows; the same key finds out there.
+            (true, false) => Some(reject::unknown()),
+            // After a possible proposal only the log's answer counts, so the wait goes on.
+            (true, true) => None,
+            (false, false) => Some(self.seat.why_closed()),
+            (false, true) => (Instant::now() >= closed_at).then(|| self.seat.why_closed()),
+        }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Metrics {
     pub fenced: AtomicU64,
     /// Commands answered by a stored receipt.
     pub replayed: AtomicU64,
+    /// Replicas whose rows differed from their leader's at a marker.
+    pub divergences: AtomicU64,
     /// Broken laws.
     pub violations: AtomicU64,
 }
@@ -61,6 +63,12 @@ impl Metrics {
             "{command}",
             "Commands answered by a stored receipt",
             |m| &m.replayed,
+        );
+        count(
+            "statehouse.replica.divergences",
+            "{replica}",
+            "Replicas whose rows differed from their leader's",
+            |m| &m.divergences,
         );
         count("statehouse.invariant.violations", "{violation}", "Broken laws", |m| &m.violations);
     }

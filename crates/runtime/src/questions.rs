@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: questions to many shards; `cluster`'s router puts those together.
 
+mod copy;
 mod registry;
 mod stream;
 
@@ -14,17 +15,18 @@ use std::{sync::Arc, time::Duration};
 
 use statehouse_chart::{Chart, Snapshot, TaskOrder};
 use statehouse_contract::{
-    CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText,
+    CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText, NodeId,
     Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp, codec,
     command::Command,
-    limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, WAIT_MS_MAX},
+    limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, STALE_AGE_MS_MAX, WAIT_MS_MAX},
     view::{
-        DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, ShardView, TransitionView,
+        DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, ReplicaView, ShardView,
+        TransitionView,
     },
 };
-use statehouse_log::Leadership;
+use statehouse_log::{Leadership, Member, Part, ReadError};
 use statehouse_store::{Body, InstanceRow, ListFilter, StoreError, TaskRow, View, entry::Status};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     answer::{self, TaskShown},
@@ -36,6 +38,11 @@ use crate::{
 };
 
 pub use stream::{Gone, Position, StreamPage};
+
+/// How long a read waits for a leader that can confirm it: an election and a little more.
+const LEADER_WAIT: Duration = Duration::from_millis(700);
+/// Pause between two such questions.
+const LEADER_LOOK: Duration = Duration::from_millis(10);
 
 impl Seat {
     /// Answers how an instance stands.
@@ -60,6 +67,9 @@ impl Seat {
             if min_version.is_none_or(|min| row.version.version >= min) {
                 let mut found = self.shown(&view, &row)?;
                 found.position = meta.applied.unwrap_or(0);
+                if consistency == Consistency::Stale {
+                    found.age_ms = self.age_within(STALE_AGE_MS_MAX)?;
+                }
                 return Ok(found);
             }
             if timeout_at(deadline, applied.changed()).await.is_err() {
@@ -75,12 +85,51 @@ impl Seat {
         consistency: Consistency,
         deadline: Instant,
     ) -> Result<u64, Rejection> {
-        match timeout_at(deadline, self.log().begin_read(consistency)).await {
-            Ok(Ok(position)) => Ok(position),
-            Ok(Err(why)) => Err(reject::from_read(&why)),
-            Err(_) => {
-                let detail = "no majority has confirmed the leader in time";
-                Err(Rejection::gateway(RejectionCode::NoQuorum, detail).after_ms(500))
+        // A read changes nothing, so it may be asked again while the shard changes its leader.
+        let patience = deadline.min(Instant::now() + LEADER_WAIT);
+        loop {
+            let why = match timeout_at(deadline, self.log().begin_read(consistency)).await {
+                Ok(Ok(position)) => return Ok(position),
+                Ok(Err(why)) => why,
+                Err(_) => {
+                    let detail = "no majority has confirmed the leader in time";
+                    return Err(Rejection::gateway(RejectionCode::NoQuorum, detail).after_ms(500));
+                }
+            };
+            if Instant::now() + LEADER_LOOK >= patience || why == ReadError::Stopped {
+                return Err(reject::from_read(&why));
+            }
+            sleep(LEADER_LOOK).await;
+        }
+    }
+
+    /// Waits until this copy has everything that was acknowledged before.
+    ///
+    /// # Errors
+    /// The rejection that the caller gets: nobody could vouch for it.
+    pub async fn catch_up(&self) -> Result<(), Rejection> {
+        self.begin_read(Consistency::Linearizable, deadline(0)).await.map(|_| ())
+    }
+
+    /// Returns the age of this copy, or the refusal of a copy that is older than a read may be.
+    ///
+    /// # Errors
+    /// `behind`: nobody has vouched for this copy for so long, or ever.
+    pub fn age_within(&self, limit_ms: u64) -> Result<u64, Rejection> {
+        let age_ms = self.log().age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        match age_ms {
+            Some(age_ms) if age_ms <= limit_ms => Ok(age_ms),
+            Some(age_ms) => {
+                let detail = format!(
+                    "the copy of shard {} on this node is {age_ms} ms old, at most {limit_ms} are allowed",
+                    self.shard()
+                );
+                Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(500))
+            }
+            None => {
+                let detail =
+                    format!("no leader has vouched for the copy of shard {} yet", self.shard());
+                Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(500))
             }
         }
     }
@@ -310,9 +359,29 @@ impl Seat {
             committed: numbers.committed.unwrap_or(0),
             applied: numbers.applied.unwrap_or(0),
             snapshot: numbers.snapshot.unwrap_or(0),
+            lag: numbers.committed.unwrap_or(0).saturating_sub(numbers.applied.unwrap_or(0)),
+            age_ms: self.log().age().and_then(|age| u64::try_from(age.as_millis()).ok()),
             live: self.live(),
+            replicas: self.replicas(numbers.last.unwrap_or(0)),
             trouble,
         }
+    }
+
+    fn replicas(&self, last: u64) -> Vec<ReplicaView> {
+        let (own, progress) = (self.log().node(), self.log().progress());
+        let members = self.log().members();
+        // One node alone has nothing to tell about others.
+        let members = members.into_iter().filter(|_| !progress.is_empty() || !self.leads());
+        let view = |(node, member): (NodeId, Member)| {
+            let known = progress.get(&node).map(|at| last.saturating_sub(at.unwrap_or(0)));
+            let part = match member.part {
+                Part::Voter => "voter",
+                Part::Learner => "learner",
+            };
+            let behind = if node == own && self.leads() { Some(0) } else { known };
+            ReplicaView { node: node.to_string(), part: part.to_owned(), behind }
+        };
+        members.map(view).collect()
     }
 
     /// Returns whether an actor is awake for an instance on this node.

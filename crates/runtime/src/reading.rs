@@ -10,7 +10,8 @@ use std::sync::Arc;
 use statehouse_chart::{Chart, Snapshot, Source, load};
 use statehouse_contract::{
     Command, CommandEnvelope, Consistency, DefinitionRef, Digest, Due, InstanceKey, Json, KeyHash,
-    Receipt, Rejection, RejectionCode, Target, TenantId, Timestamp,
+    MemberDocument, Members, NodeId, Receipt, Rejection, RejectionCode, Target, TenantId,
+    Timestamp,
     limits::{DUE_BATCH_MAX, FINISHED_KEEP_MS, RECEIPT_KEEP_MS_MIN},
 };
 use statehouse_store::{
@@ -256,6 +257,10 @@ impl Reign {
     ) -> Result<decide_registry::Rows, RowsError> {
         let view = self.view();
         let mut rows = decide_registry::Rows::default();
+        if let Command::PutMember { .. } | Command::RemoveMember { .. } = &envelope.command {
+            rows.members = members_in(&view)?;
+            return Ok(rows);
+        }
         let tenant = match (&envelope.command, &envelope.target) {
             (Command::PutTenant { tenant }, _) => tenant,
             (_, target) => match target.tenant() {
@@ -278,14 +283,35 @@ impl Reign {
 
     /// Takes every tenant's quota over from the rows of shard 0.
     pub fn refresh_quotas(&self) {
-        let view = self.seat().registry().view();
+        self.seat().refresh_quotas();
+    }
+}
+
+impl Seat {
+    /// Takes every tenant's quota over from this node's rows of shard 0.
+    pub fn refresh_quotas(&self) {
+        let view = self.registry().view();
         let Ok(tenants) = view.tenants() else { return };
         for row in tenants {
             if let Ok(Some(quota)) = view.quota(&row.tenant) {
-                self.quotas().set(&row.tenant, &quota);
+                self.ground().quotas.set(&row.tenant, &quota);
             }
         }
     }
+}
+
+/// Reads the members of the cluster from the rows of shard 0.
+///
+/// # Errors
+/// As every reading.
+pub fn members_in(view: &View) -> Result<Members, RowsError> {
+    let bad = |name: &str, why: String| RowsError::Unreadable(format!("member {name}: {why}"));
+    let rows = view.members()?.into_iter().map(|row| {
+        let node = row.name.parse::<NodeId>().map_err(|error| bad(&row.name, error.to_string()))?;
+        let document = MemberDocument::parse(&row.document);
+        Ok((node, document.map_err(|error| bad(&row.name, error.to_string()))?))
+    });
+    rows.collect::<Result<_, _>>().map(Members)
 }
 
 /// Finds the version and digest that a start takes: the named version, or the current one of shard 0.
@@ -307,17 +333,20 @@ pub async fn resolve(
         Some(version) => Some(version),
         None => current_version(&view, tenant, definition).map_err(read)?,
     };
-    let digest = match version {
-        None => None,
-        Some(version) => {
-            let key = (tenant.clone(), definition.name.clone(), version);
-            let found = seat.ground().caches.digest(key, |(tenant, name, version)| {
-                let row = view.definition(tenant, name, Some(*version))?;
-                Ok::<_, StoreError>(row.map(|row| row.digest))
-            });
-            found.map_err(read)?
-        }
+    let look = |version: u32| {
+        let key = (tenant.clone(), definition.name.clone(), version);
+        seat.ground().caches.digest(key, |(tenant, name, version)| {
+            let row = view.definition(tenant, name, Some(*version))?;
+            Ok::<_, StoreError>(row.map(|row| row.digest))
+        })
     };
+    let mut digest = version.map(look).transpose().map_err(read)?.flatten();
+    if digest.is_none() && definition.version.is_some() {
+        // Deployed a moment ago through another node, perhaps: only a copy that is up to date may say that there is none.
+        let began = seat.registry().begin_read(Consistency::Linearizable).await;
+        began.map_err(|why| reject::from_read(&why))?;
+        digest = version.map(look).transpose().map_err(read)?.flatten();
+    }
     let version = version.filter(|_| digest.is_some()).or(definition.version);
     Ok(DefinitionRef { name: definition.name.clone(), version, digest })
 }

@@ -242,7 +242,7 @@ impl Reign {
     /// Returns after how long without work an instance goes to sleep: the more are awake, the sooner.
     #[must_use]
     pub fn idle_max_ms(&self) -> u64 {
-        let Tuning { passivate_ms, live_instances_max } = self.seat.ground().tuning;
+        let Tuning { passivate_ms, live_instances_max, .. } = self.seat.ground().tuning;
         let live = self.live();
         if live >= live_instances_max {
             0

@@ -14,7 +14,7 @@ use std::{
 };
 
 use statehouse_contract::{Clock, NodeId, Rejection, RejectionCode, ShardId, TenantId, Timestamp};
-use statehouse_log::ShardLog;
+use statehouse_log::{Leadership, ShardLog};
 use tracing::{debug, warn};
 
 use crate::{
@@ -179,10 +179,22 @@ impl Seat {
         *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.to_owned());
     }
 
-    /// Returns why the shard does not serve; nothing if it does.
+    /// Returns why the shard does not serve; nothing if it does, here or under a leader elsewhere.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        match *self.log.leadership().borrow() {
+            Leadership::Following { leader: Some(_) } => None,
+            Leadership::Following { leader: None } => Some("no leader is known".to_owned()),
+            Leadership::Leading { .. } | Leadership::Stopped => {
+                self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+            }
+        }
+    }
+
+    /// Returns whether this node leads the shard, as far as the log knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        matches!(*self.log.leadership().borrow(), Leadership::Leading { .. })
     }
 
     /// Returns how many instance actors of this shard are awake.
@@ -194,7 +206,7 @@ impl Seat {
     /// Returns the refusal of a shard that does not serve here: certainly not done.
     #[must_use]
     pub fn why_closed(&self) -> Rejection {
-        let why = self.trouble().unwrap_or_else(|| "the shard has no leader here".to_owned());
+        let why = self.trouble().unwrap_or_else(|| "another node leads it".to_owned());
         let detail = format!("shard {}: {why}", self.shard());
         Rejection::gateway(RejectionCode::NoLeader, detail).after_ms(100)
     }

@@ -6,7 +6,6 @@
 //! Absent on purpose: which node holds which shard, and the way to another node.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, atomic::AtomicUsize},
@@ -16,11 +15,11 @@ use std::{
 use ractor::{Actor, ActorRef};
 use statehouse_contract::{
     Clock, NodeId, ShardId, invariant,
-    limits::{LIVE_INSTANCES_MAX, PASSIVATE_MS},
+    limits::{LIVE_INSTANCES_MAX, PASSIVATE_MS, SNAPSHOT_EVERY_ENTRIES},
     view::ShardView,
 };
 use statehouse_log::{
-    LogError, LogOptions, NoPeers, NodeLog, Origin, Peer, Profile, Reserve, ShardLog,
+    LogError, LogOptions, NodeLog, Origin, Profile, Reserve, ShardLog, Transport,
 };
 use statehouse_store::{NodeDir, Release, StoreError};
 use tokio::{task::JoinHandle, time::timeout};
@@ -47,13 +46,19 @@ pub struct Tuning {
     pub passivate_ms: u64,
     /// Instance actors kept awake by this node.
     pub live_instances_max: usize,
+    /// Entries of a shard after which a snapshot is made.
+    pub snapshot_every: u64,
 }
 
 impl Tuning {
     /// Returns the values of `limits`.
     #[must_use]
     pub const fn standard() -> Self {
-        Self { passivate_ms: PASSIVATE_MS, live_instances_max: LIVE_INSTANCES_MAX }
+        Self {
+            passivate_ms: PASSIVATE_MS,
+            live_instances_max: LIVE_INSTANCES_MAX,
+            snapshot_every: SNAPSHOT_EVERY_ENTRIES,
+        }
     }
 }
 
@@ -70,6 +75,10 @@ pub struct HostConfig {
     pub profile: Profile,
     /// How much disk space is kept back.
     pub reserve: Reserve,
+    /// Whether the shards are founded here, or exist already.
+    pub origin: Origin,
+    /// The way to the other replicas.
+    pub transport: Arc<dyn Transport>,
     /// The clock that decides.
     pub clock: Arc<dyn Clock>,
     /// What may be set.
@@ -137,7 +146,9 @@ impl ShardHost {
         };
         let mut options = LogOptions::service(data, config.node, config.profile);
         options.reserve_bytes = config.reserve;
-        let log = NodeLog::open(options, Arc::new(NoPeers)).await.map_err(HostError::Log)?;
+        options.snapshot_every = config.tuning.snapshot_every;
+        let log =
+            NodeLog::open(options, Arc::clone(&config.transport)).await.map_err(HostError::Log)?;
         match Self::open_all(&config, &log).await {
             Ok((seats, ground)) => {
                 let (root, root_ended) = start_tree(&seats).await?;
@@ -166,11 +177,9 @@ impl ShardHost {
             tuning: config.tuning,
             began: Instant::now(),
         };
-        let voters = BTreeMap::from([(config.node, Peer::default())]);
         let mut logs: Vec<ShardLog> = Vec::new();
         for shard in (0..config.shards).map(ShardId) {
-            let origin = Origin::Found(voters.clone());
-            logs.push(log.open_shard(shard, origin).await.map_err(HostError::Log)?);
+            logs.push(log.open_shard(shard, config.origin.clone()).await.map_err(HostError::Log)?);
         }
         let Some(registry) = logs.first().cloned() else {
             return Err(HostError::Tree("a node holds at least one shard".to_owned()));

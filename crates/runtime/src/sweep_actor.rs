@@ -1,7 +1,8 @@
 //! The sweep actor: rows whose time of keeping is over are named to the log, and apply removes them.
 //!
 //! It looks once a minute, names a bounded batch, and goes on at once while there is more. What is old is judged by shard
-//! time, which never goes back.
+//! time, which never goes back. On the same round it sets a marker where anything has changed since the last one, and
+//! tells when a replica's rows there are others than this leader's.
 //!
 //! Absent on purpose: deleting. Only an entry deletes.
 
@@ -9,14 +10,17 @@ use std::{sync::Arc, time::Duration};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use statehouse_store::{Body, Entry};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
     message::SweepMessage,
+    metrics::one,
     reign::{Proposed, Reign},
 };
 
 const EVERY: Duration = Duration::from_secs(60);
+/// How long the other replicas have to apply a marker before they are compared.
+const SETTLE: Duration = Duration::from_millis(500);
 /// Most rows of one entry.
 const BATCH_MAX: u32 = 1_024;
 /// Most entries of one look.
@@ -31,6 +35,8 @@ pub(crate) struct SweepState {
     reign: Arc<Reign>,
     /// The position and the birth after which to look on.
     after: (u64, u64),
+    /// The position up to which a marker was set.
+    marked: Option<u64>,
 }
 
 /// Whether there may be more to sweep.
@@ -66,6 +72,7 @@ impl Actor for SweepActor {
                 break;
             }
         }
+        state.mark().await;
         Ok(())
     }
 }
@@ -73,7 +80,27 @@ impl Actor for SweepActor {
 impl SweepState {
     /// Returns a state that has looked at nothing.
     pub(crate) fn new(reign: Arc<Reign>) -> Self {
-        Self { reign, after: (0, 0) }
+        Self { reign, after: (0, 0), marked: None }
+    }
+
+    /// Sets a marker if anything has changed, and compares the replicas there.
+    pub(crate) async fn mark(&mut self) {
+        let log = self.reign.seat().log();
+        let applied = *log.applied().borrow();
+        if applied <= self.marked {
+            return;
+        }
+        let entry = Entry { header: self.reign.system_header(), body: Body::DigestAt };
+        if !matches!(self.reign.propose_healing(entry).await, Proposed::Applied(_)) {
+            return;
+        }
+        self.marked = *log.applied().borrow();
+        // The others apply it a moment later; who is further behind is compared another time.
+        tokio::time::sleep(SETTLE).await;
+        for node in log.differing().await {
+            error!(shard = %self.reign.shard(), %node, "the rows of a replica differ from the leader's");
+            one(&self.reign.metrics().divergences);
+        }
     }
 
     /// Looks at one bounded stretch of rows and names what is old to the log.

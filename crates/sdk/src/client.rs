@@ -1,18 +1,17 @@
 //! The client: servers, credential, and the loop that sends a request until its end is known or its time is up.
 //!
-//! One loop serves every call. It asks the server that answered last; after a failure it turns to the next one. Each
-//! attempt tells the server how much time is left and waits a little longer than that, so that a typed answer comes
-//! before our own timeout.
+//! One loop serves every call. It asks the server that leads the instance if that is known, else the one that answered
+//! last; after a failure it turns to another one. Each attempt tells the server how much time is left and waits a
+//! little longer than that, so that a typed answer comes before our own timeout.
 //!
-//! Deliberately absent: hedged requests, and remembering leaders. Every server forwards, and a hint that is wrong costs
-//! more than one hop.
+//! Deliberately absent: hedged requests, and any need of a leader. Every server forwards; a hint saves a hop.
+//!
+//! Invariant: an answer that says "not done" speaks of its own attempt. Once an attempt may have arrived, no later
+//! refusal turns the call into one that did nothing.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,21 +20,27 @@ use tokio::time::Instant;
 use statehouse_contract::limits::DEADLINE_MS_MAX;
 
 use crate::{
+    course::Course,
     outcome::{Failure, Outcome, Unknown},
     request::{Method, Request},
-    response::{Lines, ReadError, Response, read},
+    response::{Download, Lines, ReadError, Response, read},
     retry::{Budget, Decision, decide},
+    servers::{SERVERS_MAX, Servers},
     tls,
 };
 
 /// How much longer than the server's deadline an attempt waits for its answer.
 const ANSWER_GRACE: Duration = Duration::from_millis(250);
 const CONNECT_MAX: Duration = Duration::from_secs(3);
+/// The same where another server can be asked instead.
+const CONNECT_MAX_OF_SEVERAL: Duration = Duration::from_secs(1);
+/// Names the leader of the instance, in an answer of a node that is not it.
+const LEADER: &str = "x-statehouse-leader";
 
 /// What a client needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Base addresses, such as `http://127.0.0.1:7400`; at least one.
+    /// Base addresses, such as `http://127.0.0.1:7400`; at least one. Nothing is sent anywhere else.
     pub servers: Vec<String>,
     /// The bearer token, if one is needed.
     pub token: Option<String>,
@@ -59,6 +64,7 @@ impl Options {
                 total: Duration::from_secs(30),
                 attempt: Duration::from_secs(10),
                 attempts_max: 64,
+                unreached_max: 64,
             },
             authority_pem: None,
         }
@@ -71,6 +77,9 @@ pub enum BuildError {
     /// No server was given.
     #[error("no server was given")]
     NoServer,
+    /// More servers were given than a client takes.
+    #[error("{0} servers were given; a client takes at most {SERVERS_MAX}")]
+    TooMany(usize),
     /// A server's address is not one.
     #[error("server address {0:?} does not begin with http:// or https://")]
     Address(String),
@@ -96,9 +105,8 @@ pub struct Client {
 #[derive(Debug)]
 struct Inner {
     http: reqwest::Client,
-    servers: Vec<String>,
+    servers: Servers,
     authorization: Option<reqwest::header::HeaderValue>,
-    current: AtomicUsize,
     chance: RandomState,
 }
 
@@ -112,6 +120,9 @@ impl Client {
         if servers.is_empty() {
             return Err(BuildError::NoServer);
         }
+        if servers.len() > SERVERS_MAX {
+            return Err(BuildError::TooMany(servers.len()));
+        }
         let is_address =
             |server: &&String| !(server.starts_with("http://") || server.starts_with("https://"));
         if let Some(wrong) = servers.iter().find(is_address) {
@@ -119,8 +130,10 @@ impl Client {
         }
         let servers: Vec<String> =
             servers.iter().map(|server| server.trim_end_matches('/').to_owned()).collect();
+        let connect = if servers.len() > 1 { CONNECT_MAX_OF_SEVERAL } else { CONNECT_MAX };
         let builder = reqwest::Client::builder()
-            .connect_timeout(CONNECT_MAX)
+            // Within an attempt: a server that takes no connection was certainly not asked.
+            .connect_timeout(connect.min(budget.attempt))
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
             .user_agent(concat!("statehouse-sdk/", env!("CARGO_PKG_VERSION")));
@@ -139,9 +152,8 @@ impl Client {
         };
         let inner = Inner {
             http,
-            servers,
+            servers: Servers::new(servers),
             authorization,
-            current: AtomicUsize::new(0),
             chance: RandomState::new(),
         };
         Ok(Self { inner: Arc::new(inner), tenant, budget })
@@ -161,31 +173,52 @@ impl Client {
 
     /// Returns the servers, in the order given.
     pub fn servers(&self) -> &[String] {
-        &self.inner.servers
+        self.inner.servers.bases()
     }
 
     /// Sends a request until its end is known or the budget is used up.
     pub async fn send(&self, request: Request) -> Outcome {
         let request = request.with_some_key();
+        let mut course = Course::new(request.bucket());
         let deadline = Instant::now() + self.budget.total;
-        let mut in_doubt = false;
-        let mut attempt = 1;
+        let (mut attempt, mut round) = (1, 1);
+        let (mut in_doubt, mut unreached) = (false, 0);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let outcome = self.attempt(&request, attempt, left).await;
+            let server = course.next(&self.inner.servers);
+            let outcome = self.attempt(&request, &mut course, server, attempt, left).await;
             let left = deadline.saturating_duration_since(Instant::now());
+            if outcome.is_unreached()
+                && course.passes_over(&self.inner.servers, server)
+                && !left.is_zero()
+            {
+                attempt += 1;
+                continue;
+            }
+            unreached = if outcome.is_unreached() { unreached + 1 } else { 0 };
             let chance = self.inner.chance.hash_one((&request.key, attempt));
-            match decide(&self.budget, &outcome, attempt, left, chance) {
-                // A read changes nothing: there is nothing to be in doubt about.
-                Decision::Stop if in_doubt && request.method != Method::Get => {
-                    return outcome.after_doubt();
+            let decision = if unreached >= self.budget.unreached_max {
+                Decision::Stop
+            } else {
+                decide(&self.budget, &outcome, round, left, chance)
+            };
+            match decision {
+                Decision::Stop => {
+                    // A read changes nothing: there is nothing to be in doubt about.
+                    let is_settled = !in_doubt || request.method == Method::Get;
+                    let outcome = if is_settled { outcome } else { outcome.after_doubt() };
+                    return outcome.after_trying(course.tried(&self.inner.servers));
                 }
-                Decision::Stop => return outcome,
                 Decision::Again(wait) => {
                     in_doubt |= matches!(outcome, Outcome::Unknown(_));
-                    self.turn();
+                    if outcome.is_from_a_busy_server() {
+                        course.busy(&self.inner.servers, server);
+                    } else if !outcome.is_unreached() {
+                        course.failed(&self.inner.servers, server);
+                    }
                     tokio::time::sleep(wait).await;
                     attempt += 1;
+                    round += 1;
                 }
             }
         }
@@ -193,61 +226,118 @@ impl Client {
 
     /// Sends a request once and reads the answer line by line, without a limit on its size or time.
     ///
+    /// A server to which no connection can be made is left for the next one.
+    ///
     /// # Errors
     /// The answer is no 2xx, or none came.
     pub async fn lines(&self, request: Request) -> Result<Lines, crate::CallError> {
-        let request = request.with_some_key();
-        match self.open(&request, self.budget.attempt).await {
-            Ok((response, _)) if response.status().is_success() => Ok(Lines::new(response)),
-            Ok((response, server)) => {
-                let outcome = self.finish(&request, response, server, 1).await;
-                Err(outcome.done().err().unwrap_or_else(|| unexpected(&request)))
-            }
-            Err(outcome) => Err(outcome.done().err().unwrap_or_else(|| unexpected(&request))),
-        }
+        self.opened(request, self.budget.attempt).await.map(Lines::new)
     }
 
-    /// Sends a request once and returns the open answer; its head must come within `within`.
+    /// Sends a request once and reads the answer part by part, without a limit on its size; it must begin `within`.
+    ///
+    /// A server to which no connection can be made is left for the next one.
+    ///
+    /// # Errors
+    /// The answer is no 2xx, or none came.
+    pub async fn download(
+        &self,
+        request: Request,
+        within: Duration,
+    ) -> Result<Download, crate::CallError> {
+        self.opened(request, within).await.map(Download::new)
+    }
+
+    async fn opened(
+        &self,
+        request: Request,
+        within: Duration,
+    ) -> Result<reqwest::Response, crate::CallError> {
+        let request = request.with_some_key();
+        let mut course = Course::new(request.bucket());
+        let outcome = match self.open(&request, &mut course, within).await {
+            Ok((response, _)) if response.status().is_success() => return Ok(response),
+            Ok((response, server)) => self.finish(&request, response, server, 1).await,
+            Err(outcome) => outcome,
+        };
+        let outcome = outcome.after_trying(course.tried(&self.inner.servers));
+        Err(outcome.done().err().unwrap_or_else(|| unexpected(&request)))
+    }
+
+    /// Sends a request to the first server that can be reached and returns the open answer; its head must come within
+    /// `within`.
     pub(crate) async fn open(
         &self,
         request: &Request,
+        course: &mut Course,
         within: Duration,
-    ) -> Result<(reqwest::Response, String), Outcome> {
-        let server = self.server();
-        let sending = self.build(request, &server).send();
-        match tokio::time::timeout(within + ANSWER_GRACE, sending).await {
-            Ok(Ok(response)) => Ok((response, server)),
-            Ok(Err(error)) => Err(broken(request, 1, &error)),
-            Err(_) => Err(no_answer(request, 1, "no answer in time")),
+    ) -> Result<(reqwest::Response, usize), Outcome> {
+        let servers = &self.inner.servers;
+        let deadline = Instant::now() + within + ANSWER_GRACE;
+        let mut attempt = 1;
+        loop {
+            let server = course.next(servers);
+            let sending = self.build(request, server).send();
+            match tokio::time::timeout_at(deadline, sending).await {
+                Ok(Ok(response)) => {
+                    self.heed(course, &response);
+                    return Ok((response, server));
+                }
+                Ok(Err(error)) => {
+                    let outcome = self.broken(request, server, attempt, &error);
+                    if !outcome.is_unreached() {
+                        course.failed(servers, server);
+                        return Err(outcome);
+                    }
+                    if !course.passes_over(servers, server) {
+                        return Err(outcome);
+                    }
+                    attempt += 1;
+                }
+                Err(_) => {
+                    course.failed(servers, server);
+                    return Err(self.no_answer(request, server, attempt, "no answer in time"));
+                }
+            }
         }
     }
 
-    /// Turns to the next server.
-    pub(crate) fn turn(&self) {
-        // Relaxed: any server will do; which one is only a preference.
-        self.inner.current.fetch_add(1, Ordering::Relaxed);
+    /// Notes that a stream broke at a server: the next one goes to another.
+    pub(crate) fn leave(&self, course: &mut Course, server: usize) {
+        course.failed(&self.inner.servers, server);
     }
 
-    fn server(&self) -> String {
-        let servers = &self.inner.servers;
-        servers[self.inner.current.load(Ordering::Relaxed) % servers.len()].clone()
+    fn heed(&self, course: &Course, response: &reqwest::Response) {
+        if let Some(hint) = response.headers().get(LEADER).and_then(|value| value.to_str().ok()) {
+            course.heed(&self.inner.servers, hint);
+        }
     }
 
-    async fn attempt(&self, request: &Request, attempt: u32, left: Duration) -> Outcome {
-        let server = self.server();
+    async fn attempt(
+        &self,
+        request: &Request,
+        course: &mut Course,
+        server: usize,
+        attempt: u32,
+        left: Duration,
+    ) -> Outcome {
         let time = left.min(self.budget.attempt);
         let told = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, DEADLINE_MS_MAX);
         let sending = self
-            .build(request, &server)
+            .build(request, server)
             .header("x-statehouse-deadline-ms", told)
             .timeout(time + ANSWER_GRACE);
         match sending.send().await {
-            Ok(response) => self.finish(request, response, server, attempt).await,
-            Err(error) => broken(request, attempt, &error),
+            Ok(response) => {
+                self.heed(course, &response);
+                self.finish(request, response, server, attempt).await
+            }
+            Err(error) => self.broken(request, server, attempt, &error),
         }
     }
 
-    fn build(&self, request: &Request, server: &str) -> reqwest::RequestBuilder {
+    fn build(&self, request: &Request, server: usize) -> reqwest::RequestBuilder {
+        let server = self.inner.servers.base(server);
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -276,7 +366,7 @@ impl Client {
         &self,
         request: &Request,
         response: reqwest::Response,
-        server: String,
+        server: usize,
         attempts: u32,
     ) -> Outcome {
         let status = response.status().as_u16();
@@ -293,30 +383,46 @@ impl Client {
                 status,
                 headers,
                 bytes,
-                server,
+                server: self.inner.servers.base(server).to_owned(),
                 key: request.key.clone(),
                 attempts,
             }),
-            Err(ReadError::Broken(error)) => broken(request, attempts, &error),
+            Err(ReadError::Broken(error)) => self.broken(request, server, attempts, &error),
             Err(ReadError::TooLarge) => {
-                no_answer(request, attempts, "the answer is larger than any may be")
+                self.no_answer(request, server, attempts, "the answer is larger than any may be")
             }
         }
     }
-}
 
-/// Reads a transport error: before a connection stood, nothing was sent; after that, anything may have happened.
-fn broken(request: &Request, attempts: u32, error: &reqwest::Error) -> Outcome {
-    let why = reason(error);
-    if error.is_connect() || error.is_builder() {
-        Outcome::Failed(Failure { key: request.key.clone(), why, problem: None, attempts })
-    } else {
-        no_answer(request, attempts, why)
+    /// Reads a transport error: before a connection stood, nothing was sent; after that, anything may have happened.
+    fn broken(
+        &self,
+        request: &Request,
+        server: usize,
+        attempts: u32,
+        error: &reqwest::Error,
+    ) -> Outcome {
+        let why = reason(error);
+        if error.is_connect() || error.is_builder() {
+            let tried = vec![self.inner.servers.base(server).to_owned()];
+            let key = request.key.clone();
+            Outcome::Failed(Failure { key, why, problem: None, attempts, tried })
+        } else {
+            self.no_answer(request, server, attempts, why)
+        }
     }
-}
 
-fn no_answer(request: &Request, attempts: u32, why: impl Into<String>) -> Outcome {
-    Outcome::Unknown(Unknown { key: request.key.clone(), why: why.into(), problem: None, attempts })
+    fn no_answer(
+        &self,
+        request: &Request,
+        server: usize,
+        attempts: u32,
+        why: impl Into<String>,
+    ) -> Outcome {
+        let tried = vec![self.inner.servers.base(server).to_owned()];
+        let (key, why) = (request.key.clone(), why.into());
+        Outcome::Unknown(Unknown { key, why, problem: None, attempts, tried })
+    }
 }
 
 /// Returns the whole chain of causes: the innermost one says what a person needs ("connection refused").
@@ -338,6 +444,7 @@ fn unexpected(request: &Request) -> crate::CallError {
         why,
         problem: None,
         attempts: 1,
+        tried: Vec::new(),
     }))
 }
 

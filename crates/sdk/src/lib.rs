@@ -9,16 +9,19 @@
 //! ([`Response`]), so that a client outlives a server release; whoever wants types reads them out with serde. A worker
 //! loop comes with the tasks.
 //!
-//! Invariant: a request is repeated only with the key of its first attempt.
+//! Invariants: a request is repeated only with the key of its first attempt. A request, and with it a token, goes only
+//! to servers of the options.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod calls;
 mod client;
+mod course;
 mod outcome;
 mod problem;
 mod request;
 mod response;
 mod retry;
+mod servers;
 mod sse;
 mod tls;
 mod watch;
@@ -31,7 +34,8 @@ pub use crate::client::{BuildError, Client, Options};
 pub use crate::outcome::{CallError, Failure, Outcome, Unknown};
 pub use crate::problem::Problem;
 pub use crate::request::{Body, Method, Request, escape};
-pub use crate::response::{LineError, Lines, Response};
+pub use crate::response::{BrokenOff, Download, LineError, Lines, Response};
 pub use crate::retry::{Budget, Decision, decide};
+pub use crate::servers::Origin;
 pub use crate::sse::{Parser, SseEvent};
 pub use crate::watch::{Watch, WatchError};

@@ -6,6 +6,8 @@
 //! Invariant: once an attempt of a call may have taken effect, the call ends as `Failed` no more. A later 503 speaks of
 //! its own attempt, not of the earlier one.
 
+use statehouse_contract::OutcomeClass;
+
 use crate::{problem::Problem, response::Response};
 
 /// The end of a call.
@@ -34,6 +36,8 @@ pub struct Unknown {
     pub problem: Option<Problem>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// The servers that were tried, each once, in the order of their first attempts.
+    pub tried: Vec<String>,
 }
 
 /// Why nothing was done.
@@ -47,6 +51,8 @@ pub struct Failure {
     pub problem: Option<Problem>,
     /// How many attempts were made.
     pub attempts: u32,
+    /// The servers that were tried, each once, in the order of their first attempts.
+    pub tried: Vec<String>,
 }
 
 /// An end that is not the wanted one, as an error.
@@ -87,6 +93,28 @@ impl Outcome {
         }
     }
 
+    /// Tells whether no connection to the server could be made.
+    pub(crate) fn is_unreached(&self) -> bool {
+        matches!(self, Self::Failed(Failure { problem: None, .. }))
+    }
+
+    /// Tells whether the server turned the request away for lack of room: it need not be the wrong server.
+    pub(crate) fn is_from_a_busy_server(&self) -> bool {
+        let Self::Failed(Failure { problem: Some(problem), .. }) = self else { return false };
+        problem.code.is_some_and(|code| code.class() == OutcomeClass::Throttled)
+    }
+
+    /// Returns this end with the servers that all attempts of its call went to.
+    pub(crate) fn after_trying(mut self, servers: Vec<String>) -> Self {
+        match &mut self {
+            Self::Unknown(Unknown { tried, .. }) | Self::Failed(Failure { tried, .. }) => {
+                *tried = servers;
+            }
+            Self::Accepted(_) | Self::Postponed(_) | Self::Rejected(_) => (),
+        }
+        self
+    }
+
     /// Reads one attempt's answer.
     pub(crate) fn of(response: Response) -> Self {
         match response.status {
@@ -97,9 +125,11 @@ impl Outcome {
                 let (key, attempts) = (problem.response.key.clone(), problem.response.attempts);
                 let why = problem.to_string();
                 if problem.is_unknown() {
-                    Self::Unknown(Unknown { key, why, problem: Some(problem), attempts })
+                    let tried = vec![problem.response.server.clone()];
+                    Self::Unknown(Unknown { key, why, problem: Some(problem), attempts, tried })
                 } else if problem.is_failure() {
-                    Self::Failed(Failure { key, why, problem: Some(problem), attempts })
+                    let tried = vec![problem.response.server.clone()];
+                    Self::Failed(Failure { key, why, problem: Some(problem), attempts, tried })
                 } else {
                     Self::Rejected(problem)
                 }
@@ -113,13 +143,14 @@ impl Outcome {
     /// (no credential, no such tenant, a key too old) does not.
     pub(crate) fn after_doubt(self) -> Self {
         match self {
-            Self::Failed(Failure { key, why, problem, attempts }) => {
-                Self::Unknown(Unknown { key, why, problem, attempts })
+            Self::Failed(Failure { key, why, problem, attempts, tried }) => {
+                Self::Unknown(Unknown { key, why, problem, attempts, tried })
             }
             Self::Rejected(problem) if !problem.is_from_instance => Self::Unknown(Unknown {
                 key: problem.response.key.clone(),
                 why: problem.to_string(),
                 attempts: problem.response.attempts,
+                tried: vec![problem.response.server.clone()],
                 problem: Some(problem),
             }),
             settled @ (Self::Accepted(_)

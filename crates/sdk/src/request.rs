@@ -6,6 +6,9 @@
 use std::fmt::Write as _;
 
 use serde_json::Value;
+use statehouse_contract::{
+    Bucket, InstanceId, InstanceKey, KeyText, TenantId, id::derived_instance,
+};
 
 /// The verb of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +123,30 @@ impl Request {
         text
     }
 
+    /// Returns the bucket of the instance that the request is about, if it is about one.
+    ///
+    /// Read from the path as it stands, so that a request that a caller built itself finds its leader too. The instance
+    /// of a start stands in its body, or follows from its key.
+    pub(crate) fn bucket(&self) -> Option<Bucket> {
+        let (tenant, rest) = self.path.strip_prefix("/v1/tenants/")?.split_once('/')?;
+        let tenant = TenantId::parse(tenant).ok()?;
+        let rest = rest.strip_prefix("instances")?;
+        let instance = match rest.strip_prefix('/') {
+            Some(rest) => InstanceId::parse(rest.split('/').next()?).ok()?,
+            None if rest.is_empty() && self.method == Method::Post => self.started(&tenant)?,
+            None => return None,
+        };
+        Some(InstanceKey { tenant, instance }.bucket())
+    }
+
+    fn started(&self, tenant: &TenantId) -> Option<InstanceId> {
+        let Body::Json(body) = &self.body else { return None };
+        match body.get("id") {
+            Some(id) => InstanceId::parse(id.as_str()?).ok(),
+            None => Some(derived_instance(tenant, &KeyText::parse(self.key.as_deref()?).ok()?)),
+        }
+    }
+
     /// Returns the request with a key: the given one, or a new one.
     ///
     /// A new key is a UUIDv7: it carries its time, so that a server can tell a key that is too old to be known.
@@ -155,6 +182,31 @@ mod tests {
             .with("tag", None::<&str>)
             .with("n", Some(2));
         assert_eq!(request.target(), "/v1/x?state=a%20b%26c%3D%C3%BC&n=2");
+    }
+
+    #[test]
+    fn a_request_about_an_instance_knows_its_bucket() {
+        let key = |instance: &str| InstanceKey {
+            tenant: TenantId::parse("acme").unwrap(),
+            instance: InstanceId::parse(instance).unwrap(),
+        };
+        let start = |body| Request::post("/v1/tenants/acme/instances", Body::Json(body));
+        let table = [
+            (Request::get("/v1/tenants/acme/instances/a-1"), Some("a-1")),
+            (Request::get("/v1/tenants/acme/instances/a-1/receipts/k"), Some("a-1")),
+            (Request::post("/v1/tenants/acme/instances/a-1/events/pay", Body::None), Some("a-1")),
+            (start(serde_json::json!({"id": "a-1"})), Some("a-1")),
+            (start(serde_json::json!({})).keyed(Some("k-1")), Some("i-mphgespol7lgfzkq5qlvl5wekm")),
+            (start(serde_json::json!({})), None),
+            (Request::get("/v1/tenants/acme/instances"), None),
+            (Request::get("/v1/tenants/acme/definitions/a-1"), None),
+            (Request::get("/v1/tenants/acme/instances/a%2F1"), None),
+            (Request::get("/v1/tenants/acme"), None),
+            (Request::get("/v1/cluster"), None),
+        ];
+        for (request, instance) in table {
+            assert_eq!(request.bucket(), instance.map(|id| key(id).bucket()), "{}", request.path);
+        }
     }
 
     #[test]

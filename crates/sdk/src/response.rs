@@ -88,6 +88,36 @@ pub(crate) enum ReadError {
     TooLarge,
 }
 
+/// An answer of bytes, read part by part: it may be larger than memory.
+#[derive(Debug)]
+pub struct Download {
+    from: reqwest::Response,
+}
+
+/// The answer broke off before its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off")]
+pub struct BrokenOff(#[source] reqwest::Error);
+
+impl Download {
+    pub(crate) fn new(from: reqwest::Response) -> Self {
+        Self { from }
+    }
+
+    /// Returns a header of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.from.headers().get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Returns the next part; nothing after the last.
+    ///
+    /// # Errors
+    /// The connection ended before the answer did.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BrokenOff> {
+        self.from.chunk().await.map_err(BrokenOff)
+    }
+}
+
 /// An answer of many lines, read one by one.
 #[derive(Debug)]
 pub struct Lines {

@@ -20,8 +20,10 @@ pub struct Budget {
     pub total: Duration,
     /// Time for one attempt.
     pub attempt: Duration,
-    /// Most attempts; 1 never repeats.
+    /// Most attempts; 1 never repeats. Servers that take no connection are left for the next one within one attempt.
     pub attempts_max: u32,
+    /// Most attempts in a row in which no server took a connection.
+    pub unreached_max: u32,
 }
 
 /// What to do after an attempt.
@@ -78,6 +80,7 @@ mod tests {
         total: Duration::from_secs(30),
         attempt: Duration::from_secs(10),
         attempts_max: 5,
+        unreached_max: 5,
     };
 
     fn after(status: u16, body: &'static str, left_ms: u64) -> Decision {
@@ -113,7 +116,8 @@ mod tests {
 
     #[test]
     fn an_unreachable_server_is_tried_again_until_the_attempts_are_used_up() {
-        let failure = Failure { key: None, why: String::new(), problem: None, attempts: 1 };
+        let (key, why, tried) = (None, String::new(), Vec::new());
+        let failure = Failure { key, why, problem: None, attempts: 1, tried };
         let outcome = Outcome::Failed(failure);
         let at = |attempt| decide(&BUDGET, &outcome, attempt, Duration::from_secs(9), 0);
         assert_eq!(at(4), Decision::Again(Duration::from_millis(1)));

@@ -1,7 +1,7 @@
 //! A watch: the changes of an instance or a tenant, in order, through broken connections.
 //!
 //! The stream remembers the cursor of the last event it yielded and asks again from there, on the next server if need
-//! be. A stream that is silent for three of the server's comment intervals counts as broken.
+//! be: a server that broke the stream is asked again only when no other can be. A stream that is silent for three of the server's comment intervals counts as broken.
 //!
 //! Deliberately absent: skipping. A position that is no longer kept ends the watch with `compacted`, because a gap that
 //! nobody is told about is worse than an end.
@@ -14,6 +14,7 @@ use statehouse_contract::RejectionCode;
 
 use crate::{
     client::Client,
+    course::Course,
     outcome::{CallError, Outcome},
     request::Request,
     sse::{Parser, SseEvent, TooLarge},
@@ -31,7 +32,8 @@ pub struct Watch {
     request: Request,
     patience: Duration,
     cursor: Option<String>,
-    open: Option<reqwest::Response>,
+    course: Course,
+    open: Option<(reqwest::Response, usize)>,
     parser: Parser,
     ready: VecDeque<SseEvent>,
     pause: Duration,
@@ -62,6 +64,7 @@ impl Watch {
         patience: Duration,
     ) -> Self {
         Self {
+            course: Course::new(request.bucket()),
             client,
             request,
             patience,
@@ -95,7 +98,6 @@ impl Watch {
                     return Err(WatchError::Lost(self.patience));
                 }
                 if !self.connect().await? {
-                    self.client.turn();
                     tokio::time::sleep(self.pause).await;
                     self.pause = (self.pause * 2).min(PAUSE_MAX);
                     continue;
@@ -115,13 +117,18 @@ impl Watch {
             .clone()
             .header("accept", Some("text/event-stream"))
             .header("last-event-id", self.cursor.as_deref());
-        let problem = match self.client.open(&request, self.patience.min(SILENCE_MAX)).await {
-            Ok((response, _)) if response.status().is_success() => {
-                self.open = Some(response);
+        let within = self.patience.min(SILENCE_MAX);
+        let problem = match self.client.open(&request, &mut self.course, within).await {
+            Ok((response, server)) if response.status().is_success() => {
+                self.course.served();
+                self.open = Some((response, server));
                 self.parser = Parser::default();
                 return Ok(true);
             }
-            Ok((response, server)) => self.client.finish(&request, response, server, 1).await,
+            Ok((response, server)) => {
+                self.client.leave(&mut self.course, server);
+                self.client.finish(&request, response, server, 1).await
+            }
             Err(_) => return Ok(false),
         };
         match problem {
@@ -142,7 +149,7 @@ impl Watch {
 
     /// Reads a piece of the stream; `false` when it broke.
     async fn receive(&mut self) -> Result<bool, WatchError> {
-        let Some(open) = &mut self.open else { return Ok(false) };
+        let Some((open, server)) = &mut self.open else { return Ok(false) };
         match timeout(SILENCE_MAX, open.chunk()).await {
             Ok(Ok(Some(bytes))) => {
                 let events = self.parser.feed(&bytes).map_err(|TooLarge| WatchError::TooLarge)?;
@@ -151,8 +158,8 @@ impl Watch {
             }
             // An end, an error and silence are one thing here: ask again.
             Ok(Ok(None) | Err(_)) | Err(_) => {
+                self.client.leave(&mut self.course, *server);
                 self.open = None;
-                self.client.turn();
                 Ok(false)
             }
         }

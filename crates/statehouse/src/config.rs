@@ -20,6 +20,10 @@ use serde::Deserialize;
 
 use statehouse_contract::limits;
 
+pub(crate) use cluster::{ClusterSettings, Distance};
+
+mod cluster;
+
 /// Every setting with its default and its meaning.
 pub(crate) const DEFAULTS: &str = include_str!("../../../config/node.toml");
 
@@ -35,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) node: NodeSettings,
     /// How clients reach it.
     pub(crate) api: ApiSettings,
+    /// How it is part of a cluster.
+    pub(crate) cluster: ClusterSettings,
     /// What it tells.
     pub(crate) telemetry: TelemetrySettings,
 }
@@ -191,7 +197,8 @@ pub(crate) struct Loaded {
 /// Reads all layers.
 pub(crate) fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
     let mut values = layer("default", parse("node.toml", DEFAULTS)?);
-    let known: Vec<String> = values.keys().cloned().chain(OPTIONAL.map(str::to_owned)).collect();
+    let optional = OPTIONAL.iter().chain(&cluster::OPTIONAL).map(|key| (*key).to_owned());
+    let known: Vec<String> = values.keys().cloned().chain(optional).collect();
     let mut put = |upper: BTreeMap<String, (Value, String)>| -> Result<(), ConfigError> {
         for (key, (value, origin)) in upper {
             if !known.contains(&key) {
@@ -289,7 +296,7 @@ impl Settings {
                 Err(ConfigError::Rule { key, origin: origin(key), problem })
             }
         };
-        rule(self.node.number == 1, "node.number", one_node(self.node.number))?;
+        rule(self.node.number >= 1, "node.number", "nodes are numbered from 1".to_owned())?;
         rule(
             (1..=limits::SHARDS_MAX).contains(&self.node.shards),
             "node.shards",
@@ -320,7 +327,8 @@ impl Settings {
             (1..=limits::DRAIN_MS_MAX).contains(&self.api.drain_ms),
             "api.drain_ms",
             format!("{} is not within 1 to {}", self.api.drain_ms, limits::DRAIN_MS_MAX),
-        )
+        )?;
+        self.cluster.check(self, &rule)
     }
 
     /// Returns the directory of this node's own files.
@@ -332,10 +340,6 @@ impl Settings {
 /// Returns the directory of a node's own files: `DATA/node-K`.
 pub(crate) fn node_directory(data: &Path, number: u32) -> PathBuf {
     data.join(format!("node-{number}"))
-}
-
-fn one_node(number: u32) -> String {
-    format!("{number} is not 1: this release runs clusters of one node, and that is node 1")
 }
 
 /// Returns the key that takes the fewest edits to reach, if it is near at all.

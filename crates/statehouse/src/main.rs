@@ -3,6 +3,8 @@
 //! Start reading at `serve.rs` for the node and at `cli/mod.rs` for everything that talks to one.
 //!
 //! Deliberately absent: anything but the dispatch.
+// The futures of a whole node nest deeper than the compiler looks by default, in optimised builds.
+#![recursion_limit = "256"]
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;

@@ -21,14 +21,13 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use statehouse_cluster::{Bootstrap, Node, NodeConfig, NodeError, Tuning};
+use statehouse_cluster::{Bootstrap, NodeError};
 use statehouse_contract::{NodeId, limits};
 use statehouse_telemetry::{LogFormat, LogSettings, Pipeline};
 
 use crate::{
     api::{self, ApiState},
     cli::{
-        cluster::Init,
         exit::{Exit, Failure},
         output::Output,
         session::API_ADDRESS_FILE,
@@ -40,6 +39,8 @@ use crate::{
 use house::House;
 
 mod house;
+pub(crate) mod member;
+pub(crate) mod restore;
 pub(crate) mod seed;
 
 /// Name of the file in DATA/node-K that holds the number of the running process.
@@ -48,15 +49,8 @@ const PID_FILE: &str = "statehouse.pid";
 /// Name of the file in DATA/node-K that holds the settings of the last start.
 pub(crate) const SETTINGS_FILE: &str = "node.toml";
 
-/// Name of the file that says that a directory belongs to a cluster.
-const IDENTITY_FILE: &str = "identity.json";
-
 /// What the end of a node may take after its API has stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(limits::DRAIN_MS_MAX / 8);
-
-/// How long a directory in use is tried again.
-const LOCK_WAIT_MAX: Duration = Duration::from_millis(1_500);
-const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// `statehouse serve`.
 #[derive(Debug, Args)]
@@ -73,6 +67,18 @@ pub(crate) struct Serve {
     /// A proxy in front terminates TLS, and nobody else can reach the port.
     #[arg(long)]
     behind_proxy: bool,
+    /// Nodes on this machine talk in plain text over loopback.
+    #[arg(long)]
+    insecure_loopback: bool,
+    /// If the directory is empty: join the cluster of the seeds as a new member. Never makes a cluster.
+    #[arg(long)]
+    join: bool,
+    /// Make the development tenant, its key and the sample definition: `dev` starts its nodes so.
+    #[arg(long, hide = true, value_name = "FILE")]
+    dev_token_file: Option<PathBuf>,
+    /// Stop when standard input ends, so that no node outlives the `dev` that started it.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
 }
 
 impl Serve {
@@ -81,9 +87,23 @@ impl Serve {
         let sources = Sources::from_process(self.config)
             .flag("node.data", "--data", self.data)
             .flag("api.listen", "--listen", self.listen)
-            .flag("api.behind_proxy", "--behind-proxy", self.behind_proxy.then_some(true));
+            .flag("api.behind_proxy", "--behind-proxy", self.behind_proxy.then_some(true))
+            .flag(
+                "cluster.insecure_loopback",
+                "--insecure-loopback",
+                self.insecure_loopback.then_some(true),
+            );
         let loaded = settings::load(&sources)?;
+        if self.join {
+            member::join_unless_there(&loaded.settings).await?;
+        }
         let started = Started::start(&loaded, Bootstrap::Never).await?;
+        if let Some(file) = &self.dev_token_file {
+            seed::development(&started.house, file).await?;
+        }
+        if self.until_stdin_ends {
+            stop_with_stdin();
+        }
         output.line(&format!(
             "serving {} from {}",
             started.url(),
@@ -118,20 +138,12 @@ impl Started {
         let bound = TcpListener::bind(settings.api.listen).await;
         let address = bound.as_ref().ok().and_then(|listener| listener.local_addr().ok());
         let clock = SystemClock::start();
-        let node = NodeId { number: settings.node.number, incarnation: 1 };
         let api = settings.api.advertise.clone();
-        let config = NodeConfig {
-            data: directory.clone(),
-            node,
-            shards: settings.node.shards,
-            api: api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen))),
-            region: settings.node.region.clone(),
-            bootstrap,
-            clock: Arc::new(clock),
-            tuning: Tuning::standard(),
-        };
-        let node_started = open(&config).await.map_err(|error| refused(&error, &directory))?;
+        let api = api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen)));
+        let opened = member::open(settings, &api, bootstrap, &clock).await?;
+        let node_started = opened.map_err(|error| refused(&error, &directory))?;
         node_started.register(pipeline.meters());
+        let node = node_started.id();
         let house = House::new(node_started);
         let listener = match bound {
             Ok(listener) => listener,
@@ -173,17 +185,18 @@ impl Started {
             pipeline.meters(),
         );
         let signalled = Arc::new(tokio::sync::Notify::new());
-        let shutdown = {
-            let signalled = Arc::clone(&signalled);
+        let parting = {
+            let (signalled, house) = (Arc::clone(&signalled), house.clone());
             async move {
-                signal().await;
-                tracing::info!("draining");
                 signalled.notify_one();
+                // While others take over, this node answers and forwards as before.
+                house.hand_all_over().await;
+                tracing::info!("draining");
             }
         };
         let drain = Duration::from_millis(settings.api.drain_ms)
             .min(Duration::from_millis(limits::DRAIN_MS_MAX) - 2 * CLOSE_MAX);
-        let serving = api::serve(listener, tls, state, shutdown);
+        let serving = api::serve(listener, tls, state, signal(), parting);
         let overdue = async {
             signalled.notified().await;
             tokio::time::sleep(drain).await;
@@ -205,67 +218,6 @@ impl Started {
         tracing::info!("stopped");
         Ok(Exit::Ok)
     }
-}
-
-// A process that was killed holds its lock until the system has taken it apart; whoever starts the next one at once
-// should not have to know.
-async fn open(config: &NodeConfig) -> Result<Node, NodeError> {
-    let begin = Instant::now();
-    loop {
-        match Node::start(config.clone()).await {
-            Err(NodeError::Locked { .. }) if begin.elapsed() < LOCK_WAIT_MAX => {
-                tokio::time::sleep(LOCK_PAUSE).await;
-            }
-            end => return end,
-        }
-    }
-}
-
-/// Makes a new cluster of one in an empty directory, with its first tenant and an admin key.
-pub(crate) async fn init(init: &Init, output: Output) -> Result<Exit, Failure> {
-    let sources = Sources::from_process(init.config.clone())
-        .flag("node.data", "--data", init.data.as_ref().map(|path| path.display()))
-        .flag("node.shards", "--shards", init.shards)
-        // A verb that a person types: only what goes wrong is worth a line.
-        .flag("telemetry.level", "cluster init", Some("warn,openraft=error"));
-    let mut loaded = settings::load(&sources)?;
-    // Nothing is served: any free port will do.
-    loaded.settings.api.listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let directory = loaded.settings.directory();
-    if directory.join(IDENTITY_FILE).exists() {
-        return Err(Failure::new(
-            Exit::Conflict,
-            "already_initialised",
-            format!("{} belongs to a cluster already", directory.display()),
-            "start it with `statehouse serve`, or choose another --data",
-        ));
-    }
-    let token_file = match &init.admin_token_file {
-        Some(path) => path.clone(),
-        None => loaded.settings.node.data.join("admin-token"),
-    };
-    let started = Started::start(&loaded, Bootstrap::SingleNode).await?;
-    let token = api::new_token();
-    let made = async {
-        seed::write_secret(&token_file, &token)?;
-        seed::tenant_with_key(&started.house, &token, "admin").await
-    };
-    let made = made.await;
-    started.house.close(CLOSE_MAX).await;
-    for name in [PID_FILE, API_ADDRESS_FILE] {
-        let _ = std::fs::remove_file(directory.join(name));
-    }
-    made?;
-    output.line(&output.pairs(&[
-        (
-            "cluster",
-            format!("made in {} with {} shards", directory.display(), loaded.settings.node.shards),
-        ),
-        ("tenant", seed::TENANT.to_owned()),
-        ("token", format!("in {} (all roles)", token_file.display())),
-        ("next", "statehouse serve, with the same configuration".to_owned()),
-    ]))?;
-    Ok(Exit::Ok)
 }
 
 /// Runs work on as many threads as the machine has.
@@ -294,6 +246,16 @@ fn telemetry(settings: &Settings) -> Result<Pipeline, Failure> {
     })
 }
 
+static STDIN_ENDED: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
+// The thread ends with the process: nothing else can end a blocking read.
+fn stop_with_stdin() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        STDIN_ENDED.notify_one();
+    });
+}
+
 // SIGTERM is how a platform ends a process, SIGINT how a person does.
 async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
@@ -303,6 +265,7 @@ async fn signal() {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = STDIN_ENDED.notified() => {}
             }
         }
         (Err(error), _) | (_, Err(error)) => {
@@ -367,9 +330,21 @@ fn refused(error: &NodeError, directory: &Path) -> Failure {
         NodeError::NotInitialised { .. } => (
             Exit::Rejected,
             "not_initialised",
-            "if this is a new cluster: `statehouse cluster init`, once; if not: look for the disk that is missing".to_owned(),
+            "a new cluster: `statehouse cluster init`, once; a new node of one: `statehouse cluster join`; \
+             neither: look for the disk that is missing".to_owned(),
         ),
         NodeError::Mismatch { .. } => (Exit::Conflict, "mismatch", "start it with the settings it was made with, or choose another --data".to_owned()),
+        NodeError::LogLost { .. } => (
+            Exit::Conflict,
+            "log_lost",
+            "look for the file first; if it is gone for good: `statehouse cluster join --replace` with an empty directory".to_owned(),
+        ),
+        NodeError::NoCluster { .. } => (Exit::Conflict, "mismatch", "leave the settings of [cluster] out, or restore a backup into a new cluster".to_owned()),
+        NodeError::Join(_) => (
+            Exit::Rejected,
+            "not_joined",
+            "is a member running at one of `cluster.seeds`, with the same cookie and authority?".to_owned(),
+        ),
         NodeError::Disk { .. } => (Exit::Broken, "disk", "look at the disk and its permissions".to_owned()),
         NodeError::Part { .. } => (
             Exit::Broken,

@@ -216,7 +216,7 @@ fn a_wrong_command_line_exits_with_2_and_says_what_would_be_right() {
         (&["instance", "pause", "x"], "--reason"),
         (&["instance", "terminate", "x", "--reason", "r"], "add --yes"),
         (&["instance", "get", "x", "--timeout", "soon"], "such as 10s"),
-        (&["dev", "--nodes", "3"], "this release runs clusters of one node (nodes_max is 1)"),
+        (&["dev", "--nodes", "10"], "10 is not in 1..=9"),
     ];
     for (arguments, said) in wrong {
         let ran = room.run(arguments);
@@ -276,14 +276,17 @@ fn a_configuration_says_where_each_value_comes_from() {
         &[("STATEHOUSE__NODE__SHARDS", "8")],
     );
     expect![[r#"
-        api.behind_proxy = false       # default
-        api.drain_ms = 8000            # default
-        api.listen = "127.0.0.1:7400"  # default
-        node.data = "./here"           # node.toml
-        node.number = 1                # default
-        node.shards = 8                # variable STATEHOUSE__NODE__SHARDS
-        telemetry.format = "auto"      # default
-        telemetry.level = "info"       # default
+        api.behind_proxy = false           # default
+        api.drain_ms = 8000                # default
+        api.listen = "127.0.0.1:7400"      # default
+        cluster.insecure_loopback = false  # default
+        cluster.profile = "local"          # default
+        cluster.snapshot_every = 100000    # default
+        node.data = "./here"               # node.toml
+        node.number = 1                    # default
+        node.shards = 8                    # variable STATEHOUSE__NODE__SHARDS
+        telemetry.format = "auto"          # default
+        telemetry.level = "info"           # default
     "#]]
     .assert_eq(&ran.stdout);
     room.file("wrong.toml", "[api]\nlissen = \"127.0.0.1:1\"\n");

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use statehouse_lab::{Launch, Server, http_get};
+use statehouse_lab::{Launch, Server, free_address, http_get};
 
 const READY: Duration = Duration::from_secs(60);
 const ENDED: Duration = Duration::from_secs(10);
@@ -191,8 +191,9 @@ fn serve_never_makes_a_cluster_by_itself() {
     let (exit, stdout, stderr) = room.run(&["cluster", "init", "--config", "node.toml"]);
     assert_eq!(exit, 0, "{stderr}");
     assert!(stdout.contains("with 1 shards"), "{stdout}");
-    let (exit, _, stderr) = room.run(&["cluster", "init", "--config", "node.toml"]);
-    assert_eq!(exit, 5, "{stderr}");
+    let (exit, stdout, stderr) = room.run(&["cluster", "init", "--config", "node.toml"]);
+    assert_eq!(exit, 0, "{stderr}");
+    assert!(stdout.contains("was made before"), "{stdout}");
     let token = room.path("data/admin-token");
     assert_eq!(mode(&token), 0o600);
     // The configuration's paths are relative to where the process runs.
@@ -276,4 +277,39 @@ fn a_node_that_is_asked_to_stop_does_so_within_ten_seconds_even_with_an_open_wat
     let begin = Instant::now();
     assert!(server.stop(ENDED).unwrap().success());
     assert!(begin.elapsed() < ENDED);
+}
+
+#[test]
+fn a_server_that_is_down_costs_neither_a_command_nor_a_load_run_its_end() {
+    let room = Room::new();
+    let data = room.path("statehouse-data").display().to_string();
+    let server = room.start(&["dev", "--listen", "127.0.0.1:0", "--data", &data]);
+    let down = format!("http://{}", free_address().unwrap());
+    // What a second node of the directory that was killed leaves behind.
+    fs::create_dir(room.path("statehouse-data/node-2")).unwrap();
+    fs::write(room.path("statehouse-data/node-2/api-address"), format!("{down}\n")).unwrap();
+    let start = ["instance", "start", "approval", "--id", "a-1", "--input", "{\"amount\": 12}"];
+    let (exit, _, stderr) = room.run(&start);
+    assert_eq!(exit, 0, "{stderr}");
+    let both = format!("{down},{}", server.url());
+    let (exit, _, stderr) = room.run(&["instance", "get", "a-1", "--servers", &both]);
+    assert_eq!(exit, 0, "{stderr}");
+    let load = ["bench", "--count", "200", "--clients", "4", "--history", "h.jsonl", "-o", "json"];
+    let (exit, stdout, stderr) = room.run(&[&load[..], &["--servers", &both]].concat());
+    assert_eq!(exit, 0, "{stderr}");
+    let report: serde_json::Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&report["classes"]["ok"], &report["leader_changes"]), (&200.into(), &0.into()));
+    assert!(report["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()), "{report}");
+    let notes = report["notes"].as_array().unwrap();
+    assert!(
+        notes.len() == 1
+            && notes[0].as_str().unwrap().starts_with(&format!("{down} does not answer")),
+        "{report}"
+    );
+    let (exit, verdict, stderr) = room.run(&["drill", "judge", "h.jsonl"]);
+    assert_eq!(exit, 0, "{verdict}{stderr}");
+    drop(server);
+    let (exit, _, stderr) = room.run(&["instance", "get", "a-1", "--servers", &both]);
+    assert_eq!(exit, 6, "{stderr}");
+    assert!(stderr.contains(&both.replace(',', ", ")), "{stderr}");
 }

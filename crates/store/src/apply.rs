@@ -85,6 +85,8 @@ pub struct Written {
     pub version: Option<Version>,
     /// The fingerprint at which its next entry has to be decided.
     pub digest: Option<RowDigest>,
+    /// For a marker, the fingerprint of all rows here: the same on every replica.
+    pub state: Option<Chain>,
 }
 
 /// Why a batch was not applied.
@@ -276,7 +278,9 @@ impl Batch<'_> {
         standing: Option<Standing>,
     ) -> Judged {
         if !leaves_history(&entry.body) {
-            return Ok(Verdict::Written(Written::default(), codec::bare(&entry.body)));
+            let state = matches!(entry.body, Body::DigestAt).then(|| self.meta.state_digest());
+            let written = Written { state, ..Written::default() };
+            return Ok(Verdict::Written(written, codec::bare(&entry.body)));
         }
         let owner = match &entry.body {
             Body::LeaseExtended(extended) => extended.task.born,

@@ -50,16 +50,18 @@ impl View {
     /// # Errors
     /// Only what keeps the audit from being made.
     pub fn audit(&self) -> Result<Vec<AuditFinding>, StoreError> {
-        self.ask("audit", |connection| {
-            let meta = Meta::read(connection)?;
-            let mut audit = Audit { connection, findings: Vec::new() };
-            audit.sums(&meta);
-            audit.instances(&meta);
-            audit.history();
-            audit.work();
-            Ok(audit.findings)
-        })
+        self.ask("audit", |connection| audit(connection, &Meta::read(connection)?))
     }
+}
+
+/// Reads every row of a file; the caller has one read transaction, or a file that nobody writes.
+pub(crate) fn audit(connection: &Connection, meta: &Meta) -> Result<Vec<AuditFinding>, Fault> {
+    let mut audit = Audit { connection, findings: Vec::new() };
+    audit.sums(meta);
+    audit.instances(meta);
+    audit.history();
+    audit.work();
+    Ok(audit.findings)
 }
 
 impl Audit<'_> {
@@ -135,7 +137,7 @@ impl Audit<'_> {
             return Err(Fault::row("names", &row.key, format!("does not lead to {born}")));
         }
         let keys = instances::keys(connection, born)?.unwrap_or_default();
-        proof::compare_keys(born, &history::keys(connection, born)?, keys)?;
+        proof::compare_keys(connection, born, &history::keys(connection, born)?, keys)?;
         let mut version = 0;
         for position in history::positions(connection, born)? {
             let gone =

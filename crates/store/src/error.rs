@@ -208,8 +208,12 @@ impl Fault {
         match kind(&source) {
             Kind::Full => StoreError::StorageFull { path: path() },
             Kind::Damaged => corrupt("(any)", format!("read while {doing}"), source.to_string()),
+            // Our statements are constant: one that is refused at the opening has met another schema, or another format.
+            Kind::Refused if doing == "open" => {
+                corrupt("(schema)", doing.to_owned(), source.to_string())
+            }
             Kind::Fatal => StoreError::Fatal { path: path(), doing, source },
-            Kind::Other => StoreError::Sqlite { path: path(), doing, source },
+            Kind::Refused | Kind::Other => StoreError::Sqlite { path: path(), doing, source },
         }
     }
 }
@@ -218,11 +222,14 @@ enum Kind {
     Full,
     Damaged,
     Fatal,
+    Refused,
     Other,
 }
 
 /// Extended result codes of SQLite that matter here; the numbers are part of its stable interface.
 const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
+/// The statement itself is wrong.
+const ERROR: i32 = 1;
 
 fn kind(error: &rusqlite::Error) -> Kind {
     use rusqlite::Error;
@@ -234,6 +241,7 @@ fn kind(error: &rusqlite::Error) -> Kind {
             ErrorCode::ConstraintViolation => Kind::Damaged,
             ErrorCode::SystemIoFailure if failure.extended_code == IOERR_SHMSIZE => Kind::Full,
             ErrorCode::SystemIoFailure => Kind::Fatal,
+            ErrorCode::Unknown if failure.extended_code == ERROR => Kind::Refused,
             _ => Kind::Other,
         },
         Error::FromSqlConversionFailure(..)

@@ -192,7 +192,10 @@ pub(crate) fn positions(connection: &Connection, inst: u64) -> Result<Vec<u64>, 
     let found = read.query_map(params![inst], |row| row.get(0))?;
     let mut found = found.collect::<Result<Vec<u64>, _>>()?;
     found.sort_unstable();
-    Ok(found)
+    match found.windows(2).find(|pair| pair[0] == pair[1]) {
+        None => Ok(found),
+        Some(twice) => Err(Fault::row(TABLE, twice[0], "the key index names it twice")),
+    }
 }
 
 /// Returns the keys under which receipts of an instance stand.

@@ -149,11 +149,20 @@ fn status_of(born: u64, number: u8) -> Result<Status, Fault> {
 
 /// Returns the birth under which the index knows a name.
 pub(crate) fn find(connection: &Connection, key: &InstanceKey) -> Result<Option<u64>, Fault> {
+    find_named(connection, key.bucket(), key.tenant.as_str(), key.instance.as_str())
+}
+
+/// As [`find`], for names as an index shows them.
+pub(crate) fn find_named(
+    connection: &Connection,
+    bucket: Bucket,
+    tenant: &str,
+    instance: &str,
+) -> Result<Option<u64>, Fault> {
     let mut read = connection.prepare_cached(
         "SELECT born FROM instances WHERE bucket = ?1 AND tenant = ?2 AND instance = ?3",
     )?;
-    let asked = params![key.bucket().number(), key.tenant.as_str(), key.instance.as_str()];
-    Ok(read.query_row(asked, |row| row.get(0)).optional()?)
+    Ok(read.query_row(params![bucket.number(), tenant, instance], |row| row.get(0)).optional()?)
 }
 
 /// Reads what an entry needs to know of the row born at a position; nothing if there is none.

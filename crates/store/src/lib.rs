@@ -9,6 +9,7 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod dump;
 pub mod entry;
 mod fence;
@@ -40,6 +41,7 @@ mod sum;
 
 pub use apply::{Applied, Committed, Outcome, Written};
 pub use audit::AuditFinding;
+pub use backup::{Examined, LooseCopy, adopt, examine_copy};
 pub use buckets::BucketRow;
 pub use catalog::{DefinitionRow, DocumentRow, KeyRow, TenantRow};
 pub use chain::Chain;

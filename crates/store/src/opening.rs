@@ -79,33 +79,48 @@ pub(crate) fn ready(
     shard: ShardId,
 ) -> Result<Meta, StoreError> {
     let at = |fault: Fault| fault.at(path, "open");
-    let pragma = |name: &str| -> Result<i64, Fault> {
-        Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
-    };
-    let (application, version) =
-        (pragma("application_id").map_err(at)?, pragma("user_version").map_err(at)?);
+    let (application, version) = format_of(connection).map_err(at)?;
     let objects = |connection: &Connection| -> Result<i64, Fault> {
         Ok(connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?)
     };
     if version == 0 && application == 0 && objects(connection).map_err(at)? == 0 {
         return create(connection, shard).map_err(at);
     }
-    if application != i64::from(schema::APPLICATION_ID) || version > schema::VERSION || version < 1
-    {
-        let (expected, found) = (schema::VERSION, version);
-        return Err(StoreError::Format { path: path.to_owned(), expected, found });
-    }
+    check_format(connection, path)?;
     schema::check(connection).map_err(at)?;
     let meta = Meta::read(connection).map_err(at)?;
     if meta.shard != shard {
         let (expected, found) = (shard, meta.shard);
         return Err(StoreError::OtherShard { path: path.to_owned(), expected, found });
     }
-    if meta.level > schema::LEVEL {
-        let (expected, found) = (schema::LEVEL, meta.level);
-        return Err(StoreError::Level { path: path.to_owned(), expected, found });
-    }
+    check_level(&meta, path)?;
     Ok(meta)
+}
+
+fn format_of(connection: &Connection) -> Result<(i64, i64), Fault> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
+    Ok((pragma("application_id")?, pragma("user_version")?))
+}
+
+/// Checks that the file is a state file of a format that this build knows.
+pub(crate) fn check_format(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found = format_of(connection).map_err(|fault| fault.at(path, "open"))?;
+    let (application, version) = found;
+    if application == i64::from(schema::APPLICATION_ID) && (1..=schema::VERSION).contains(&version)
+    {
+        return Ok(());
+    }
+    let (expected, found) = (schema::VERSION, version);
+    Err(StoreError::Format { path: path.to_owned(), expected, found })
+}
+
+/// Checks that this build understands every entry that the rows may come from.
+pub(crate) fn check_level(meta: &Meta, path: &Path) -> Result<(), StoreError> {
+    if meta.level <= schema::LEVEL {
+        return Ok(());
+    }
+    let (expected, found) = (schema::LEVEL, meta.level);
+    Err(StoreError::Level { path: path.to_owned(), expected, found })
 }
 
 fn create(connection: &mut Connection, shard: ShardId) -> Result<Meta, Fault> {

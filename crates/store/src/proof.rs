@@ -6,6 +6,9 @@
 //! is remembered as proven: pages do not rot under an open file without SQLite or a digest noticing, and the sets are
 //! compared again at the next start.
 //!
+//! A set that is whole is not enough: a search walks over entries of its neighbours, and a damaged one of those leads it
+//! astray. So each member of the set must be found by the search whose "not there" is going to be believed.
+//!
 //! Invariant: nothing is remembered as proven that was not compared in this generation of the file.
 
 use std::{
@@ -62,7 +65,7 @@ impl Proofs {
             return Ok(());
         }
         if let Some(expected) = instances::keys(connection, born)? {
-            compare_keys(born, &history::keys(connection, born)?, expected)?;
+            compare_keys(connection, born, &history::keys(connection, born)?, expected)?;
         }
         let mut proven = self.lock();
         if proven.len() >= INSTANCES_REMEMBERED_MAX {
@@ -93,12 +96,13 @@ impl BucketRow {
     }
 }
 
-/// Compares what the index shows of a bucket with its sum.
+/// Compares what the index shows of a bucket with its sum, and looks each name up.
 pub(crate) fn compare_names(
     connection: &Connection,
     bucket: Bucket,
     expected: Sum,
 ) -> Result<(), Fault> {
+    let bad = |what: String| Fault::row("names", format!("bucket {}", bucket.number()), what);
     let mut read = connection.prepare_cached(
         "SELECT tenant, instance, born FROM instances INDEXED BY names WHERE bucket = ?1",
     )?;
@@ -106,24 +110,35 @@ pub(crate) fn compare_names(
     let mut found = Sum::default();
     while let Some(row) = cursor.next()? {
         let (tenant, instance): (String, String) = (row.get(0)?, row.get(1)?);
-        found.add(instances::name_hash(&tenant, &instance, row.get(2)?));
+        let born = row.get(2)?;
+        found.add(instances::name_hash(&tenant, &instance, born));
+        if instances::find_named(connection, bucket, &tenant, &instance)? != Some(born) {
+            return Err(bad(format!("a search does not find {tenant}/{instance}")));
+        }
     }
     if found == expected {
         return Ok(());
     }
-    let what = format!("sum {found:?}, expected {expected:?}");
-    Err(Fault::row("names", format!("bucket {}", bucket.number()), what))
+    Err(bad(format!("sum {found:?}, expected {expected:?}")))
 }
 
-/// Compares the keys that the index shows with their sum.
-pub(crate) fn compare_keys(born: u64, found: &[KeyHash], expected: Sum) -> Result<(), Fault> {
+/// Compares the keys that the index shows with their sum, and looks each of them up.
+pub(crate) fn compare_keys(
+    connection: &Connection,
+    born: u64,
+    found: &[KeyHash],
+    expected: Sum,
+) -> Result<(), Fault> {
+    let bad = |what: String| Fault::row("history_key", format!("instance {born}"), what);
     let mut sum = Sum::default();
     for key in found {
         sum.add(u128::from_le_bytes(key.0));
+        if history::find(connection, born, *key)?.is_none() {
+            return Err(bad(format!("a search does not find key {key:?}")));
+        }
     }
     if sum == expected {
         return Ok(());
     }
-    let what = format!("sum {sum:?}, expected {expected:?}");
-    Err(Fault::row("history_key", format!("instance {born}"), what))
+    Err(bad(format!("sum {sum:?}, expected {expected:?}")))
 }

@@ -55,21 +55,30 @@ impl View {
         let shared = self.shared();
         let directory = shared.dir.snapshots();
         let building = directory.join(format!("building-{}.tmp", shared.shard));
-        remove_if_there(&building)?;
-        let built = self.build_at(&building).and_then(|()| {
-            let found = check_snapshot(&building, shared.shard, None)?;
-            sync_file(&building)?;
-            Ok(found)
-        });
-        let found = built.inspect_err(|_| {
-            // What was wrong is told; a rest that cannot be removed now is removed by the next build.
-            let _ = remove_if_there(&building);
-        })?;
+        let found = self.build_checked(&building, sync_file)?;
         let position = found.meta.applied.unwrap_or(0);
         let path = directory.join(format!("state-{}-{position}.db", shared.shard));
         rename(&building, &path)?;
         sync_directory(&directory)?;
         Ok(SnapshotFile { path, ..found })
+    }
+
+    /// Builds a copy under a name of its own, checks it, and hands it to `then`; whatever fails leaves nothing behind.
+    pub(crate) fn build_checked(
+        &self,
+        building: &Path,
+        then: impl FnOnce(&Path) -> Result<(), StoreError>,
+    ) -> Result<SnapshotFile, StoreError> {
+        remove_if_there(building)?;
+        let built = self.build_at(building).and_then(|()| {
+            let found = check_snapshot(building, self.shared().shard, None)?;
+            then(building)?;
+            Ok(found)
+        });
+        built.inspect_err(|_| {
+            // What was wrong is told; a rest that cannot be removed now is removed by the next build.
+            let _ = remove_if_there(building);
+        })
     }
 
     fn build_at(&self, building: &Path) -> Result<(), StoreError> {
@@ -172,7 +181,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     fs::rename(from, to).map_err(|error| StoreError::io("rename", from, error))
 }
 
-fn remove_if_there(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(StoreError::io("remove", path, error))
@@ -181,7 +190,7 @@ fn remove_if_there(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-fn sync_file(path: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync_file(path: &Path) -> Result<(), StoreError> {
     let file = File::options().write(true).open(path);
     file.and_then(|open| open.sync_all()).map_err(|error| StoreError::io("sync", path, error))
 }

@@ -144,7 +144,7 @@ impl View {
             let born = row.version.born;
             let expected = instances::keys(connection, born)?.unwrap_or_default();
             let mut hashes = history::keys(connection, born)?;
-            crate::proof::compare_keys(born, &hashes, expected)?;
+            crate::proof::compare_keys(connection, born, &hashes, expected)?;
             hashes.sort_unstable();
             let is_complete = hashes.len() <= limit;
             hashes.truncate(limit);

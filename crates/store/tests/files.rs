@@ -264,6 +264,12 @@ fn a_file_of_another_shard_or_format_is_not_opened() {
         .unwrap();
     let error = Store::open(&data, ShardId(3), 1, Verify::Start).unwrap_err();
     assert!(error.is_damage(), "{error:?}");
+    // A schema format that no SQLite knows: byte 47 of its header.
+    let mut bytes = fs::read(state_file(dir.path())).unwrap();
+    bytes[47] = 64;
+    fs::write(dir.path().join("state-5.db"), bytes).unwrap();
+    let error = Store::open(&data, ShardId(5), 1, Verify::Start).unwrap_err();
+    assert!(error.is_damage(), "{error:?}");
 }
 
 /// Everything that a reader may ask, as text; the errors are counted apart.

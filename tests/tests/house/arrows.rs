@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// A framework and the crates that may name it. `tests` may name anything.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["statehouse"]),
-    ("bincode", &["contract", "chart", "store", "log"]),
+    ("bincode", &["contract", "chart", "store", "log", "cluster"]),
     ("cel", &["chart"]),
     ("clap", &["statehouse"]),
     ("comfy-table", &["statehouse"]),

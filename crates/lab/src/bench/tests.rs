@@ -11,6 +11,8 @@ use statehouse_judge::{Demands, History, judge};
 use super::*;
 use crate::fake::{Fake, Reply};
 
+mod several;
+
 /// A server of one shard that keeps its promises: receipts by key, versions in order, a dump of all entries.
 #[derive(Default)]
 struct Honest {
@@ -92,6 +94,7 @@ fn options(fake: &Fake) -> BenchOptions {
     BenchOptions {
         servers: vec![format!("http://{}", fake.address)],
         token: Some("secret".to_owned()),
+        authority_pem: None,
         tenant: "default".to_owned(),
         workload: Workload::order(),
         mode: Mode::Commands,
@@ -303,7 +306,8 @@ async fn a_shared_recorder_is_completed_by_its_owner() {
     let (options, shared) = (options(&fake), Arc::clone(&recorder));
     let nodes = nodes(&options).unwrap();
     tokio::task::spawn_blocking(move || bench_into(options, shared)).await.unwrap().unwrap();
-    assert_eq!(finish(&recorder, &nodes, 1, 1).await.unwrap(), 201);
+    let dumped = Dumped { lines: 201, ..Dumped::default() };
+    assert_eq!(finish(&recorder, &nodes, 1, 1).await.unwrap(), dumped);
     let verdict = judge(&History::parse(std::fs::read_to_string(&path).unwrap()), &Demands::LEAST);
     assert!(verdict.is_valid(), "{verdict}");
 }

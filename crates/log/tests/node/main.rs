@@ -3,6 +3,7 @@
 
 mod bed;
 
+mod backup;
 mod disk;
 mod proposals;
 mod recovery;

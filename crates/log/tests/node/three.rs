@@ -12,9 +12,10 @@ use std::{
 
 use statehouse_contract::{NodeId, ShardId};
 use statehouse_log::{
-    Lane, Leadership, LogOptions, LogRequest, NodeLog, Origin, Part, Peer, ProposeError, ShardLog,
-    Transport, TransportError, transport::Answering,
+    Lane, Leadership, LogOptions, LogRequest, LogResponse, NodeLog, Origin, Part, Peer,
+    ProposeError, ShardLog, Transport, TransportError, Urgency, transport::Answering,
 };
+use statehouse_store::{Body, Chain, Entry};
 
 use crate::bed::{SHARD, options, present, put, until};
 
@@ -28,6 +29,8 @@ struct Room {
     shards: Mutex<BTreeMap<NodeId, ShardLog>>,
     cut: Mutex<Vec<NodeId>>,
     parts: Mutex<u64>,
+    /// One whose rows are others than it should have.
+    liar: Mutex<Option<NodeId>>,
 }
 
 struct Loop {
@@ -56,6 +59,11 @@ impl Transport for Loop {
                 return Err(unreachable());
             };
             match tokio::time::timeout(patience, target.receive(request)).await {
+                Ok(Ok(LogResponse::Marker(Some((position, _)))))
+                    if *self.room.liar.lock().unwrap() == Some(to) =>
+                {
+                    Ok(LogResponse::Marker(Some((position, Chain([9; 16])))))
+                }
                 Ok(Ok(answer)) if !is_cut(&to) && !is_cut(&self.own) => Ok(answer),
                 Ok(Ok(_)) => Err(unreachable()),
                 Ok(Err(error)) => Err(TransportError::Broken { to, what: error.to_string() }),
@@ -164,6 +172,104 @@ async fn what_a_majority_has_survives_its_leader() {
         metas.iter().all(|meta| *meta == metas[0])
     })
     .await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_reads_what_was_acknowledged_and_knows_its_age() {
+    let folder = tempfile::tempdir().unwrap();
+    let three = start(folder.path(), 3).await;
+    for number in 0..50 {
+        three.put(number).await;
+        for shard in &three.shards {
+            // Between two puts the leadership may move; the read is asked again then, like any.
+            while shard.read_index().await.is_err() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(present(shard, number + 1).len() as u64, number + 1);
+        }
+    }
+    until("every copy knows its age", || three.shards.iter().all(|shard| shard.age().is_some()))
+        .await;
+    // A copy that hears nothing grows older; the others do not.
+    let leader = three.leader().await.node();
+    let late = three.shards.iter().find(|shard| shard.node() != leader).unwrap();
+    three.room.cut.lock().unwrap().push(late.node());
+    let grown = Duration::from_millis(400);
+    until("the one that is cut off grows old", || late.age().is_some_and(|age| age > grown)).await;
+    assert!(late.read_index().await.is_err(), "and confirms no read");
+    let led = three.leader().await;
+    until("the leader's copy is fresh", || led.age().is_some_and(|age| age < grown)).await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_knows_its_leader_gone_leads_although_the_lease_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let three = start(folder.path(), 3).await;
+    three.put(1).await;
+    let old = three.leader().await.node();
+    let follows = |shard: &&ShardLog| {
+        *shard.leadership().borrow() == Leadership::Following { leader: Some(old) }
+    };
+    until("the others follow", || three.shards.iter().filter(follows).count() == 2).await;
+    let heir = three.shards.iter().find(follows).unwrap();
+    assert!(!heir.leader_is_gone(heir.node()).await, "it believes in another leader");
+    let was = heir.numbers().term;
+    three.room.cut.lock().unwrap().push(old);
+    assert!(heir.leader_is_gone(old).await);
+    until("the heir leads", || matches!(*heir.leadership().borrow(), Leadership::Leading { .. }))
+        .await;
+    assert!(heir.numbers().term > was);
+    three.put(2).await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_less_than_another_follower_is_no_heir() {
+    let folder = tempfile::tempdir().unwrap();
+    let three = start(folder.path(), 3).await;
+    three.put(1).await;
+    let old = three.leader().await.node();
+    let [late, other] = three.shards.iter().filter(|s| s.node() != old).collect::<Vec<_>>()[..]
+    else {
+        panic!("two follow")
+    };
+    let cut = |nodes: &[NodeId]| *three.room.cut.lock().unwrap() = nodes.to_vec();
+    cut(&[late.node()]);
+    three.put(2).await;
+    cut(&[late.node(), old]);
+    assert_eq!(late.heirs(old).await, [late.node()], "it cannot ask the other");
+    cut(&[old]);
+    let heirs = [late.heirs(old).await, other.heirs(old).await];
+    // If all this took so long that the engine's own election has come first, the other leads and nobody is late.
+    let still = *other.leadership().borrow() == Leadership::Following { leader: Some(old) };
+    if still {
+        assert_eq!(heirs, [[other.node()], [other.node()]]);
+        assert!(other.leader_is_gone(old).await);
+    }
+    until("the other leads", || matches!(*other.leadership().borrow(), Leadership::Leading { .. }))
+        .await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_equal_at_a_marker_and_one_that_is_not_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let three = start(folder.path(), 3).await;
+    for number in 0..10 {
+        three.put(number).await;
+    }
+    let leader = three.leader().await;
+    let Leadership::Leading { term } = *leader.leadership().borrow() else { panic!("it leads") };
+    let marker = Entry { body: Body::DigestAt, ..crate::bed::entry(term, 0, 0) };
+    let set = leader.propose(marker, Urgency::Healing).await.unwrap();
+    let everywhere = || three.shards.iter().all(|s| *s.applied().borrow() >= Some(set.position));
+    until("the marker is applied everywhere", everywhere).await;
+    assert_eq!(leader.differing().await, []);
+    let other = three.shards.iter().find(|shard| shard.node() != leader.node()).unwrap();
+    *three.room.liar.lock().unwrap() = Some(other.node());
+    assert_eq!(leader.differing().await, [other.node()]);
     three.stop().await;
 }
 

@@ -2,7 +2,8 @@
 
 use expect_test::{Expect, expect};
 use statehouse_contract::{
-    Actor, Json, Key, KeyText, NodeId, Target, TraceContext, command::Command,
+    Actor, Json, Key, KeyText, MemberDocument, Members, NodeId, Standing, Target, TraceContext,
+    command::Command,
 };
 use statehouse_store::entry::Body;
 
@@ -29,7 +30,7 @@ fn rows(versions: &[(u32, &str)]) -> Rows {
         version: *version,
         digest: Digest::of(text.as_bytes()),
     };
-    Rows { tenant_exists: true, versions: versions.iter().map(known).collect(), key_exists: false }
+    Rows { tenant_exists: true, versions: versions.iter().map(known).collect(), ..Rows::default() }
 }
 
 fn deploy(version: Option<u32>, text: &str) -> Command {
@@ -41,10 +42,12 @@ fn deploy(version: Option<u32>, text: &str) -> Command {
     }
 }
 
+fn circumstances() -> Circumstances {
+    Circumstances { at: Timestamp(0), term: 1, node: NodeId { number: 1, incarnation: 1 } }
+}
+
 fn check(command: Command, rows: &Rows, expected: &Expect) {
-    let circumstances =
-        Circumstances { at: Timestamp(0), term: 1, node: NodeId { number: 1, incarnation: 1 } };
-    let said = match decide(&envelope(command), rows, circumstances) {
+    let said = match decide(&envelope(command), rows, circumstances()) {
         Err(no) => format!("not written: {no}"),
         Ok(entry) => {
             let (what, receipt) = match &entry.body {
@@ -195,4 +198,102 @@ fn only_a_known_version_becomes_current() {
             r#"answer only: Refused(UnknownDefinition) {"type":"/errors/unknown_definition","title":"no such definition","status":404,"detail":"there is no version 2 of d","instance":"/v1/tenants/acme","code":"unknown_definition","source":"gateway","retryable":false,"advice":"do not repeat it as it is"}"#
         ]],
     );
+}
+
+fn member(standing: Option<Standing>) -> MemberDocument {
+    let (links, log) = ("a:7500".to_owned(), "a:7600".to_owned());
+    MemberDocument { links, log, api: "http://a:7400".to_owned(), region: None, standing }
+}
+
+const fn node(number: u32, incarnation: u32) -> NodeId {
+    NodeId { number, incarnation }
+}
+
+fn known(members: &[(NodeId, Standing)]) -> Rows {
+    let rows = members.iter().map(|(node, standing)| (*node, member(Some(*standing))));
+    Rows { members: Members(rows.collect()), ..Rows::default() }
+}
+
+fn put(node: NodeId, replace: bool) -> Command {
+    Command::PutMember { node, document: member(None), replace }
+}
+
+#[test]
+fn ids_are_minted_one_after_the_other_and_never_twice() {
+    let (active, removed) = (Standing::Active, Standing::Removed);
+    let one = known(&[(node(1, 1), active)]);
+    check(
+        put(node(2, 0), false),
+        &one,
+        &expect![[r#"changes rows: Created {"node":"n2.1","standing":"active"}"#]],
+    );
+    // After a removal, and after an incarnation that was followed by another.
+    let gone = known(&[(node(1, 1), active), (node(2, 1), removed), (node(2, 2), removed)]);
+    check(
+        put(node(2, 0), false),
+        &gone,
+        &expect![[r#"changes rows: Created {"node":"n2.3","standing":"active"}"#]],
+    );
+    check(
+        put(node(0, 0), false),
+        &one,
+        &expect!["not written: invalid_request: nodes are numbered from 1"],
+    );
+}
+
+#[test]
+fn a_member_is_replaced_only_when_its_data_is_said_to_be_gone() {
+    let two = known(&[(node(1, 1), Standing::Active), (node(2, 1), Standing::Draining)]);
+    let refused = decide(&envelope(put(node(2, 0), false)), &two, circumstances()).unwrap();
+    let Body::Refused(refused) = refused.body else { panic!("{refused:?}") };
+    assert!(refused.receipt.body.as_str().contains("as n2.1 at a:7600"));
+    check(
+        put(node(2, 0), true),
+        &two,
+        &expect![[r#"changes rows: Created {"node":"n2.2","standing":"active"}"#]],
+    );
+}
+
+#[test]
+fn a_change_keeps_what_it_does_not_name_and_an_old_incarnation_changes_nothing() {
+    let two = known(&[
+        (node(1, 1), Standing::Active),
+        (node(2, 1), Standing::Active),
+        (node(2, 2), Standing::Draining),
+    ]);
+    check(
+        put(node(2, 2), false),
+        &two,
+        &expect![[r#"changes rows: Accepted {"node":"n2.2","standing":"draining"}"#]],
+    );
+    for (old, why) in
+        [(node(2, 1), "n2.1 is gone for good"), (node(3, 1), "n3.1 was never a member")]
+    {
+        let refused = decide(&envelope(put(old, false)), &two, circumstances()).unwrap();
+        let Body::Refused(refused) = refused.body else { panic!("{refused:?}") };
+        assert!(refused.receipt.body.as_str().contains(why), "{}", refused.receipt.body.as_str());
+    }
+    // The founder announces itself where nobody is known; before that nobody else comes in.
+    let early = decide(&envelope(put(node(2, 0), false)), &Rows::default(), circumstances());
+    assert_eq!(early.unwrap_err().code, RejectionCode::NoLeader);
+    check(
+        put(node(1, 1), false),
+        &Rows::default(),
+        &expect![[r#"changes rows: Accepted {"node":"n1.1","standing":"active"}"#]],
+    );
+}
+
+#[test]
+fn a_member_is_removed_unless_it_is_the_last() {
+    let two = known(&[(node(1, 1), Standing::Active), (node(2, 1), Standing::Active)]);
+    let remove = |node| Command::RemoveMember { node };
+    check(
+        remove(node(2, 1)),
+        &two,
+        &expect![[r#"changes rows: Accepted {"node":"n2.1","standing":"removed"}"#]],
+    );
+    check(remove(node(3, 1)), &two, &expect!["not written: invalid_request: n3.1 is no member"]);
+    let one = known(&[(node(1, 1), Standing::Active), (node(2, 1), Standing::Removed)]);
+    let refused = decide(&envelope(remove(node(1, 1))), &one, circumstances()).unwrap();
+    assert!(matches!(refused.body, Body::Refused(_)), "{refused:?}");
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use fixture::{Fixture, envelope, key};
+use fixture::{Fixture, alone, envelope, key};
 use ractor::Actor;
 use statehouse_contract::{Command, Json, KeyText, ReceiptKind, RejectionCode, Verb};
 
@@ -230,7 +230,9 @@ async fn a_postponed_command_gets_its_final_answer_under_its_own_key() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_instance_goes_to_sleep_and_wakes_where_it_was() {
-    let house = Fixture::with(Tuning { passivate_ms: 20, live_instances_max: 1_000 }).await;
+    let house =
+        Fixture::with(Tuning { passivate_ms: 20, live_instances_max: 1_000, ..Tuning::standard() })
+            .await;
     for n in 0..20 {
         house.start(&format!("i{n}"), &format!("s{n}")).await.unwrap();
     }
@@ -296,6 +298,8 @@ async fn a_second_host_on_the_same_directory_is_refused() {
         shards: 1,
         profile: crate::Profile::Local,
         reserve: crate::Reserve::Bytes(0),
+        origin: alone(),
+        transport: Arc::new(statehouse_log::NoPeers),
         clock: house.clock.clone(),
         tuning: house.tuning,
     };

@@ -15,6 +15,8 @@ use crate::{
     watch::WatchError,
 };
 
+mod several;
+
 const OK: &str = r#"{"version":2,"from":["a"],"to":["b"]}"#;
 
 fn client(servers: &[&Fake]) -> Client {
@@ -24,6 +26,7 @@ fn client(servers: &[&Fake]) -> Client {
         total: Duration::from_secs(20),
         attempt: Duration::from_millis(500),
         attempts_max: 10,
+        unreached_max: 10,
     };
     Client::new(options).unwrap()
 }
@@ -151,6 +154,7 @@ async fn a_server_that_hangs_leaves_the_outcome_unknown() {
         total: Duration::from_millis(200),
         attempt: Duration::from_millis(200),
         attempts_max: 1,
+        unreached_max: 1,
     };
     let outcome = pay(&client(&[&fake]).with_budget(budget)).await;
     assert!(matches!(outcome, Outcome::Unknown(_)), "{outcome:?}");
@@ -265,6 +269,8 @@ fn a_client_refuses_options_that_cannot_work() {
     let build = |options: Options| Client::new(options).err();
     assert!(matches!(build(Options::new(Vec::<String>::new())), Some(BuildError::NoServer)));
     assert!(matches!(build(Options::new(["localhost:7400"])), Some(BuildError::Address(_))));
+    let many = Options::new((0..65).map(|port| format!("http://localhost:{port}")));
+    assert!(matches!(build(many), Some(BuildError::TooMany(65))));
     let token = Options { token: Some("a\nb".to_owned()), ..Options::new(["http://localhost"]) };
     assert!(matches!(build(token), Some(BuildError::Token)));
     let authority = Options {

@@ -28,7 +28,7 @@ use super::{
 /// Most roles of one key.
 const ROLES_MAX: usize = 64;
 
-async fn submit(
+pub(super) async fn submit(
     call: &Call,
     target: Target,
     command: Command,

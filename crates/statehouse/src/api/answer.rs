@@ -19,7 +19,7 @@ use super::problem::{ERROR_SOURCE, JSON, PROBLEM, Reply, source, status};
 pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The node that answered.
 pub(super) const NODE: HeaderName = HeaderName::from_static("x-statehouse-node");
-/// The node that leads, as far as the answering node knows.
+/// The base URL of the node that leads the instance, in the answer of a node that does not.
 pub(super) const LEADER: HeaderName = HeaderName::from_static("x-statehouse-leader");
 
 /// Returns the entity tag of a version.

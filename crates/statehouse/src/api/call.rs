@@ -5,7 +5,10 @@
 //!
 //! Absent on purpose: headers and credentials as they came. See `head.rs` and `auth.rs`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -39,6 +42,8 @@ pub(super) struct Call {
     pub(super) path: Arc<str>,
     /// Its headers.
     pub(super) head: Head,
+    /// The instance that it turned out to be about; the gate reads it when the answer is there.
+    pub(super) about: Arc<OnceLock<InstanceKey>>,
     /// What the caller may act on; nothing on open routes.
     pub(super) grant: Option<Grant>,
     /// Its path parameters, decoded.
@@ -75,7 +80,15 @@ impl Call {
     pub(super) fn instance(&self) -> Result<InstanceKey, Rejection> {
         let instance = InstanceId::parse(self.param("id"))
             .map_err(|error| invalid(format!("path, segment {{id}}: {error}")))?;
-        Ok(InstanceKey { tenant: self.tenant().clone(), instance })
+        let key = InstanceKey { tenant: self.tenant().clone(), instance };
+        self.concerns(&key);
+        Ok(key)
+    }
+
+    /// Says which instance the call is about.
+    pub(super) fn concerns(&self, key: &InstanceKey) {
+        // A call is about one instance: the first word stands.
+        let _ = self.about.set(key.clone());
     }
 
     /// Returns a path parameter that is a number.

@@ -1,7 +1,7 @@
-//! The cluster as this node sees it, and the dump that a history checker reads.
+//! The cluster as this node sees it, what an operator does to its nodes, and the dump that a history checker reads.
 //!
-//! Absent on purpose: changing members and moving leadership; those routes say that they are not in this
-//! release (see `plain.rs`).
+//! Absent on purpose: taking a node in. It asks for itself, over the log's wire, with the cluster's papers
+//! (`statehouse cluster join`): an API token does not make a machine a member.
 
 use std::io;
 
@@ -12,12 +12,18 @@ use axum::{
 use bytes::Bytes;
 use futures::stream;
 
+use serde::Serialize;
 use statehouse_contract::{
-    Answer, InstanceId, InstanceKey, Query, Rejection, ShardId, limits, view::DumpPage,
+    Answer, Command, InstanceId, InstanceKey, MemberDocument, NodeId, Query, Rejection, ShardId,
+    Standing, Target, limits,
+    view::{DumpPage, MemberView},
 };
 
 use super::{
+    admin::submit,
+    answer,
     call::Call,
+    canonical::fingerprint,
     problem::{Outcome, invalid, json, misanswered, reply},
 };
 
@@ -35,6 +41,72 @@ pub(super) async fn status(call: Call) -> Outcome {
         return Err(misanswered("cluster"));
     };
     json(StatusCode::OK, &*view)
+}
+
+/// Takes a node out for good.
+pub(super) async fn remove(call: Call) -> Outcome {
+    let (node, _) = member(&call).await?;
+    let print = fingerprint("remove_node", call.param("n"), &call.members);
+    let receipt = submit(&call, Target::Cluster, Command::RemoveMember { node }, print).await?;
+    Ok(answer::receipt(&receipt))
+}
+
+/// Lets a node lead no shard, or lead again.
+pub(super) async fn drain(call: Call) -> Outcome {
+    let (node, view) = member(&call).await?;
+    let is_draining = call.members.get("draining").and_then(serde_json::Value::as_bool);
+    let standing = match is_draining {
+        Some(false) => Standing::Active,
+        Some(true) | None => Standing::Draining,
+    };
+    let document = MemberDocument {
+        links: view.links,
+        log: view.log,
+        api: view.api,
+        region: view.region,
+        standing: Some(standing),
+    };
+    let print = fingerprint("drain_node", call.param("n"), &call.members);
+    let command = Command::PutMember { node, document, replace: false };
+    let receipt = submit(&call, Target::Cluster, command, print).await?;
+    Ok(answer::receipt(&receipt))
+}
+
+/// Finds the member that the path names, by its id (`n2.1`) or its number (`2`).
+async fn member(call: &Call) -> Result<(NodeId, MemberView), Rejection> {
+    let name = call.param("n");
+    let Answer::Cluster(view) = call.ask(Query::Cluster { instance: None }, 0).await? else {
+        return Err(misanswered("cluster"));
+    };
+    let known: Vec<String> = view.members.iter().map(|member| member.node.clone()).collect();
+    let is_meant = |member: &MemberView| {
+        let node = member.node.parse::<NodeId>();
+        member.node == name || node.is_ok_and(|node| node.number.to_string() == name)
+    };
+    let found = view.members.into_iter().find(is_meant);
+    let found = found.and_then(|member| Some((member.node.parse().ok()?, member)));
+    found.ok_or_else(|| {
+        invalid(format!(
+            "path, segment {{n}}: {name:?} is no member; there are {}",
+            known.join(", ")
+        ))
+    })
+}
+
+/// Hands leadership of a shard over.
+pub(super) async fn transfer(call: Call) -> Outcome {
+    let shard = ShardId(call.number("s")?);
+    let to = call.members.get("to").and_then(serde_json::Value::as_str);
+    let to = to.map(str::parse::<NodeId>).transpose();
+    let to = to.map_err(|error| invalid(format!("body member to: {error}")))?;
+    let offered = call.state.backend().hand_over(shard, to).await?;
+    json(StatusCode::OK, &HandedOver { shard: shard.0, to: offered.to_string() })
+}
+
+#[derive(Serialize)]
+struct HandedOver {
+    shard: u32,
+    to: String,
 }
 
 /// Streams every entry of a shard as this node holds it, one JSON object a line.

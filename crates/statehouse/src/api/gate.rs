@@ -10,7 +10,12 @@
 //! The permit of a request ends with the request. The permits that bound work, which outlives a caller who
 //! has gone, are the shard's (`contract.md`, section 15).
 
-use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use axum::{
     extract::{FromRequestParts as _, RawPathParams, Request},
@@ -22,7 +27,7 @@ use futures::FutureExt as _;
 use serde_json::Map;
 use tokio::sync::OwnedSemaphorePermit;
 
-use statehouse_contract::{CorrelationId, Rejection, RejectionCode, id::base32};
+use statehouse_contract::{CorrelationId, InstanceKey, Rejection, RejectionCode};
 
 use super::{
     ApiState, answer, auth, body,
@@ -43,6 +48,7 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
     let (mut parts, body) = request.into_parts();
     let path: Arc<str> = parts.uri.path().into();
     let (head, headers_read) = Head::read(&parts.headers);
+    let about = Arc::new(OnceLock::new());
     let answered = async {
         let permit = admit(&state, route.pool)?;
         let grant = authorize(&state, route, &mut parts).await?;
@@ -58,6 +64,7 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
             route,
             path: Arc::clone(&path),
             head: head.clone(),
+            about: Arc::clone(&about),
             grant,
             params,
             query,
@@ -69,7 +76,9 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
     };
     let outcome = AssertUnwindSafe(answered).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| Err(caught(route, &*panic)));
-    finish(&state, route, head, &path, outcome, begun)
+    let mut response = finish(&state, route, head, &path, outcome, begun);
+    lead(&state, about.get(), &mut response);
+    response
 }
 
 /// A condition that nobody judges must not look as if it had held.
@@ -188,7 +197,7 @@ fn finish(
         Ok(reply) => (reply.response, reply.class),
         Err(rejection) => {
             if rejection.code == RejectionCode::Internal {
-                mark(&mut head);
+                mark(state, &mut head);
                 tracing::error!(
                     route = route.name,
                     correlation = head.correlation.as_ref().map(CorrelationId::as_str),
@@ -209,15 +218,34 @@ fn finish(
     response
 }
 
-/// Gives an answer that an operator has to look at a correlation id, when the caller gave none.
-fn mark(head: &mut Head) {
-    if head.correlation.is_none() {
-        let text = format!("e-{}", base32(&auth::random::<10>(), 16));
-        head.correlation = CorrelationId::parse(&text).ok();
+/// Names the node that leads the instance of an answer, whatever the answer says, if that is another one.
+///
+/// Only a caller that was let in gets this far: a stranger learns no address.
+fn lead(state: &ApiState, about: Option<&InstanceKey>, response: &mut Response) {
+    if let Some(leader) = about.and_then(|key| state.backend().leader_of(key))
+        && let Ok(value) = HeaderValue::from_str(&leader)
+    {
+        response.headers_mut().insert(answer::LEADER, value);
     }
 }
 
+/// Gives a body that an operator has to look at a correlation id, when the caller gave none.
+fn mark(state: &ApiState, head: &mut Head) {
+    if head.correlation.is_none() {
+        head.correlation = CorrelationId::parse(&own_id(state)).ok();
+    }
+}
+
+/// Returns a correlation id of our own, a UUIDv7.
+fn own_id(state: &ApiState) -> String {
+    let now = u64::try_from(state.clock().now().0).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(now, &auth::random()).into_uuid().to_string()
+}
+
 /// Puts the headers on that every answer has.
+///
+/// A correlation id of our own stands here alone. In the envelope it would become part of stored refusals, and a
+/// refusal's bytes follow from what the caller sent.
 fn dress(state: &ApiState, head: &Head, response: &mut Response) {
     const ALWAYS: [(HeaderName, &str); 5] = [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -227,14 +255,16 @@ fn dress(state: &ApiState, head: &Head, response: &mut Response) {
         (header::X_FRAME_OPTIONS, "DENY"),
     ];
     let headers: &mut HeaderMap = response.headers_mut();
-    headers.reserve(ALWAYS.len() + 3);
+    headers.reserve(ALWAYS.len() + 4);
     for (name, value) in ALWAYS {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(answer::NODE, state.node().clone());
-    if let Some(id) = &head.correlation
-        && let Ok(value) = HeaderValue::from_str(id.as_str())
-    {
+    let correlation = match &head.correlation {
+        Some(id) => HeaderValue::from_str(id.as_str()),
+        None => HeaderValue::try_from(own_id(state)),
+    };
+    if let Ok(value) = correlation {
         headers.insert(CORRELATION, value);
     }
     if head.trace.is_some()

@@ -9,21 +9,21 @@
 
 use std::mem;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{StatusCode, header};
 use serde_json::Value;
 
 use statehouse_contract::{
     Answer, Command, CommandEnvelope, Consistency, DefinitionName, DefinitionRef, InstanceId,
-    InstanceKey, Json, Key, KeyText, Query, Receipt, Rejection, Target, TaskId, Verb, Version,
+    InstanceKey, Json, Key, KeyText, Query, Rejection, Target, TaskId, Verb, Version,
     id::derived_instance, limits,
 };
 
 use super::{
-    answer::{self, LEADER},
+    answer,
     call::Call,
     canonical::fingerprint,
     fields::{bounded_wait, text},
-    problem::{JSON, Outcome, Reply, invalid, json, misanswered, reply},
+    problem::{JSON, Outcome, invalid, json, misanswered, reply},
     watch,
 };
 
@@ -50,19 +50,20 @@ pub(super) async fn start(mut call: Call) -> Outcome {
         None => Json::empty_object(),
     };
     let target = InstanceKey { tenant: call.tenant().clone(), instance };
+    call.concerns(&target);
     let command = Command::Start { definition, input };
     let mut envelope =
         call.envelope(Target::Instance(target.clone()), command, Key::Client(key), print);
     // There is no version yet at which a start could be judged.
     envelope.expected = None;
     if call.query.flag("dry_run") {
-        return dry_run(&call, &target, envelope).await;
+        return dry_run(&call, envelope).await;
     }
     let receipt = call.submit(envelope).await?;
     if let Some(wait_ms) = wait_ms {
         watch::until_ended(&call, &target, wait_ms).await;
     }
-    Ok(answer::located(told(&call, &target, &receipt), &target))
+    Ok(answer::located(answer::receipt(&receipt), &target))
 }
 
 fn version(call: &Call) -> Result<Option<u32>, Rejection> {
@@ -89,20 +90,19 @@ pub(super) async fn send(mut call: Call) -> Outcome {
     let event = event.into();
     let data = Call::payload(&Value::Object(mem::take(&mut call.members)), "the payload")?;
     let command = Command::Send { event, data, postpone_ms: call.head.postpone_ms };
-    let envelope =
-        call.envelope(Target::Instance(key.clone()), command, Key::Client(call.key()), print);
+    let envelope = call.envelope(Target::Instance(key), command, Key::Client(call.key()), print);
     if call.query.flag("dry_run") {
-        return dry_run(&call, &key, envelope).await;
+        return dry_run(&call, envelope).await;
     }
     let receipt = call.submit(envelope).await?;
-    Ok(told(&call, &key, &receipt))
+    Ok(answer::receipt(&receipt))
 }
 
-async fn dry_run(call: &Call, key: &InstanceKey, envelope: CommandEnvelope) -> Outcome {
+async fn dry_run(call: &Call, envelope: CommandEnvelope) -> Outcome {
     let Answer::Receipt(receipt) = call.ask(Query::DryRun(Box::new(envelope)), 0).await? else {
         return Err(misanswered("dry run"));
     };
-    let mut reply = told(call, key, &receipt);
+    let mut reply = answer::receipt(&receipt);
     if reply.response.status() == StatusCode::CREATED {
         // Nothing was made.
         *reply.response.status_mut() = StatusCode::OK;
@@ -116,14 +116,14 @@ pub(super) async fn operate(call: Call, verb: Verb) -> Outcome {
     let print = fingerprint(verb.name(), "", &call.members);
     let reason = reason(&call)?;
     let mut envelope = call.envelope(
-        Target::Instance(key.clone()),
+        Target::Instance(key),
         Command::Operate(verb),
         Key::Operator(call.key()),
         print,
     );
     envelope.reason = Some(reason);
     let receipt = call.submit(envelope).await?;
-    Ok(told(&call, &key, &receipt))
+    Ok(answer::receipt(&receipt))
 }
 
 /// Retries a kept event, or a parked task.
@@ -159,7 +159,7 @@ pub(super) async fn get(call: Call) -> Outcome {
         }
     };
     let query = Query::Instance {
-        key: key.clone(),
+        key,
         consistency,
         min_version: call.query.number("min_version"),
         remaining_ms: call.head.deadline_ms,
@@ -170,7 +170,7 @@ pub(super) async fn get(call: Call) -> Outcome {
     let mut reply = json(StatusCode::OK, &*view)?;
     let version = Version { born: view.born, version: view.version };
     reply.response.headers_mut().insert(header::ETAG, answer::tag(version));
-    Ok(led(&call, &key, reply))
+    Ok(reply)
 }
 
 /// Tells why an instance rests where it rests.
@@ -188,27 +188,14 @@ pub(super) async fn receipt(call: Call) -> Outcome {
     let idempotency = KeyText::parse(call.param("key"))
         .map_err(|error| invalid(format!("path, segment {{key}}: {error}")))?;
     let wait_ms = call.query.wait_ms("wait")?.unwrap_or(0);
-    let query = Query::Receipt { key: key.clone(), idempotency, wait_ms };
+    let query = Query::Receipt { key, idempotency, wait_ms };
     let Answer::Receipt(receipt) = call.ask(query, wait_ms).await? else {
         return Err(misanswered("receipt"));
     };
-    let mut reply = told(&call, &key, &receipt);
+    let mut reply = answer::receipt(&receipt);
     if reply.response.status() == StatusCode::CREATED {
         // The instance was made by the start, not by this question.
         *reply.response.status_mut() = StatusCode::OK;
     }
     Ok(reply)
-}
-
-fn told(call: &Call, key: &InstanceKey, receipt: &Receipt) -> Reply {
-    led(call, key, answer::receipt(receipt))
-}
-
-fn led(call: &Call, key: &InstanceKey, mut reply: Reply) -> Reply {
-    if let Some(leader) = call.state.backend().leader_of(key)
-        && let Ok(value) = HeaderValue::from_str(&leader)
-    {
-        reply.response.headers_mut().insert(LEADER, value);
-    }
-    reply
 }

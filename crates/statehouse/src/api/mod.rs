@@ -33,6 +33,7 @@ mod call;
 mod canonical;
 mod check;
 mod cluster;
+mod copy;
 mod definitions;
 mod fields;
 mod gate;
@@ -55,7 +56,8 @@ mod tls;
 mod watch;
 
 pub(crate) use auth::{new_token, token_hash};
-pub(crate) use backend::{Backend, Readiness};
+pub(crate) use backend::{Backend, Readiness, ShardCopy};
+pub(crate) use copy::{CLUSTER, DIGEST, LEVEL, POSITION, SHARDS, TERM};
 pub(crate) use server::serve;
 pub(crate) use tls::acceptor;
 

@@ -209,10 +209,12 @@ fn members(fields: &[Field]) -> Value {
 
 fn responses(route: &Route) -> Value {
     let mut list = Map::new();
+    let headers = headers(route);
     for (status, name) in route.answers {
+        let about = schemas::about(name);
         list.insert(
             status.to_string(),
-            json!({"description": schemas::about(name), "content": content(name)}),
+            json!({"description": about, "headers": headers, "content": content(name)}),
         );
     }
     for status in rejections(route) {
@@ -221,18 +223,45 @@ fn responses(route: &Route) -> Value {
             .filter(|code| code.status() == status)
             .map(|code| format!("`{}`", code.code()))
             .collect();
-        list.insert(status.to_string(), problem(&format!("A rejection: {}.", codes.join(", "))));
+        let about = format!("A rejection: {}.", codes.join(", "));
+        list.insert(status.to_string(), problem(&about, &headers));
     }
     list.insert(
         "default".to_owned(),
-        problem("Another rejection; `type` leads to the page of its code."),
+        problem("Another rejection; `type` leads to the page of its code.", &headers),
     );
     Value::Object(list)
 }
 
-fn problem(about: &str) -> Value {
+/// Returns the headers that an answer of a route has whatever it says.
+fn headers(route: &Route) -> Value {
+    let header = |about: &str| json!({"description": about, "schema": schema(Kind::Text)});
+    let mut list = Map::new();
+    list.insert(
+        "X-Correlation-Id".to_owned(),
+        header("the conversation: the one that was sent, else one of our own"),
+    );
+    list.insert("X-Statehouse-Node".to_owned(), header("the node that answered"));
+    if route.is_about_an_instance() {
+        list.insert(
+            "X-Statehouse-Leader".to_owned(),
+            header(
+                "the base URL of the node that leads the instance, when another one answered; asking there saves a hop",
+            ),
+        );
+    }
+    if route.name == "shard_snapshot" {
+        for (name, about) in super::copy::HEADERS {
+            list.insert(name.as_str().to_owned(), header(about));
+        }
+    }
+    Value::Object(list)
+}
+
+fn problem(about: &str, headers: &Value) -> Value {
     json!({
         "description": about,
+        "headers": headers,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     })
 }
@@ -259,6 +288,7 @@ fn content(name: &str) -> Value {
     match name {
         "Text" => json!({"text/plain": schema}),
         "Page" => json!({"text/markdown": schema}),
+        "ShardCopy" => json!({"application/octet-stream": schema}),
         "HistoryLine" => json!({"application/x-ndjson": schema}),
         "Changes" => json!({
             "application/json": schema,

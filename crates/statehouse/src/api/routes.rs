@@ -203,6 +203,11 @@ impl Route {
         self.method != Method::Get && self.path.contains("/instances/{id}/")
     }
 
+    /// Returns whether its answers are about one instance.
+    pub(super) fn is_about_an_instance(&self) -> bool {
+        self.path.contains("/instances/{id}") || self.name == "start"
+    }
+
     /// Returns a route that reads, with nothing special about it.
     pub(super) const fn new(
         method: Method,

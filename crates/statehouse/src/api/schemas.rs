@@ -106,14 +106,28 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
         "Members and shards as the answering node sees them.",
         "node: text, members: [Member], shards: [Shard], instance?: Place",
     ),
-    ("Member", "A node of the cluster.", "node: text, state: text, api: text"),
+    (
+        "Member",
+        "A node of the cluster.",
+        "node: text, state: text, standing: text, api: text, links?: text, log?: text, region?: text",
+    ),
     (
         "Shard",
         "A shard as a node sees it.",
         "shard: integer, role: text, leader: text?, term: integer, committed: integer, applied: integer, \
-         snapshot: integer, live: integer, trouble?: text",
+         snapshot: integer, lag: integer, age_ms?: integer, live: integer, replicas?: [Replica], trouble?: text",
     ),
-    ("Place", "Where an instance lives.", "bucket: integer, shard: integer, awake: boolean"),
+    (
+        "Replica",
+        "A replica of a shard, as another one knows it.",
+        "node: text, part: text, behind?: integer",
+    ),
+    (
+        "Place",
+        "Where an instance lives.",
+        "bucket: integer, shard: integer, node?: text, awake?: boolean",
+    ),
+    ("HandedOver", "To whom leadership was offered.", "shard: integer, to: text"),
     ("HistoryLine", "A line of the history format, version 1.", "..."),
     ("Alive", "The process lives.", "alive: boolean"),
     (
@@ -135,6 +149,9 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
 
 /// Returns what a schema is, in words.
 pub(super) fn about(name: &str) -> &'static str {
+    if name == "ShardCopy" {
+        return "A shard's rows in one file; its headers say what has to come.";
+    }
     SCHEMAS.iter().find(|(held, _, _)| *held == name).map_or("Text.", |(_, about, _)| about)
 }
 
@@ -147,6 +164,7 @@ pub(super) fn all() -> Value {
     for name in ["Text", "Page"] {
         schemas.insert(name.to_owned(), json!({"type": "string"}));
     }
+    schemas.insert("ShardCopy".to_owned(), json!({"type": "string", "format": "binary"}));
     Value::Object(schemas)
 }
 

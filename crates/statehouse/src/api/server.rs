@@ -9,6 +9,7 @@
 //! Invariant: when this returns, every connection has ended or was given up after the drain.
 
 use std::{
+    convert::Infallible,
     future::Future,
     io,
     sync::{
@@ -18,8 +19,15 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
-use hyper::service::{Service as _, service_fn};
+use axum::{
+    Router,
+    http::{HeaderValue, Request, Version, header::CONNECTION},
+    response::Response,
+};
+use hyper::{
+    body::Incoming,
+    service::{Service as _, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -42,6 +50,8 @@ use super::{ApiState, router};
 
 /// Time for requests that are under way when the drain begins; the rest of the ten seconds is the node's.
 const DRAIN: Duration = Duration::from_millis(limits::DRAIN_MS_MAX * 8 / 10);
+/// How long a leaving node goes on answering on the connections that it has: long enough for a client that is busy.
+const LEAVE: Duration = Duration::from_millis(300);
 /// Time for a client to send its request head.
 const HEAD: Duration = Duration::from_millis(limits::HEADER_READ_MS_MAX);
 /// Largest request head.
@@ -53,7 +63,9 @@ const PING: Duration = Duration::from_secs(20);
 /// Pause after an accept that failed for a reason that passes.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `shutdown` ends, then drains: no new connections, open watches end, requests under way are
+/// Serves until `shutdown` ends, then leaves and drains. Leaving: no new connections; whoever asks on an old one gets its
+/// answer and the word that the connection ends with it, so that no request is on its way when it is closed; meanwhile
+/// `parting` does what has to be done while requests are still taken. Draining: open watches end, requests under way are
 /// answered, for at most eight tenths of `limits::DRAIN_MS_MAX`. With `tls` it speaks HTTPS alone.
 ///
 /// # Errors
@@ -63,12 +75,14 @@ pub(crate) async fn serve(
     tls: Option<TlsAcceptor>,
     state: ApiState,
     shutdown: impl Future<Output = ()> + Send,
+    parting: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let service = TowerToHyperService::new(router(state.clone()));
     let builder = Arc::new(builder());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
+    let is_leaving = Arc::new(AtomicBool::new(false));
     let mut shutdown = std::pin::pin!(shutdown);
     let end = loop {
         let next = tokio::select! {
@@ -81,7 +95,8 @@ pub(crate) async fn serve(
             Ok(None) => continue,
             Err(error) => break Err(error),
         };
-        let (service, builder) = (service.clone(), Arc::clone(&builder));
+        let service = Polite { service: service.clone(), is_leaving: Arc::clone(&is_leaving) };
+        let builder = Arc::clone(&builder);
         let (watcher, tls) = (graceful.watcher(), tls.clone());
         connections.spawn(async move {
             match tls {
@@ -97,6 +112,13 @@ pub(crate) async fn serve(
         });
     };
     drop(listener);
+    is_leaving.store(true, Ordering::Relaxed);
+    let goodbyes = async {
+        if !connections.is_empty() {
+            tokio::time::sleep(LEAVE).await;
+        }
+    };
+    tokio::join!(parting, goodbyes);
     state.draining().cancel();
     if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(
@@ -108,10 +130,29 @@ pub(crate) async fn serve(
     end
 }
 
+/// The face, and whether it says goodbye with each answer.
+#[derive(Clone)]
+struct Polite {
+    service: TowerToHyperService<Router>,
+    is_leaving: Arc<AtomicBool>,
+}
+
+impl Polite {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        // HTTP/2 has a word of its own for it, which the drain says.
+        let has_connection_header = request.version() < Version::HTTP_2;
+        let mut response = self.service.call(request).await?;
+        if has_connection_header && self.is_leaving.load(Ordering::Relaxed) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+}
+
 /// Answers one connection until it ends.
 async fn talk(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    service: TowerToHyperService<Router>,
+    service: Polite,
     builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: Watcher,
 ) {
@@ -119,7 +160,8 @@ async fn talk(
     let heard = Arc::clone(&spoke);
     let service = service_fn(move |request| {
         heard.store(true, Ordering::Relaxed);
-        service.call(request)
+        let service = service.clone();
+        async move { service.answer(request).await }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
     let mut connection = std::pin::pin!(watcher.watch(connection));

@@ -9,7 +9,7 @@
 use statehouse_contract::{Operation, Verb};
 
 use super::{
-    admin, cluster, definitions, instances, lists, plain,
+    admin, cluster, copy, definitions, instances, lists, plain,
     routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
     watch,
 };
@@ -298,15 +298,44 @@ pub(super) static ROUTES: &[Route] = &[
     Route::new(Get, "/v1/cluster", "cluster", OVERSEE, by!(cluster::status))
         .says("Tells members, shards, leaders, terms and lag.", &[(200, "Cluster")])
         .asks(&[may("instance", Kind::Text, "an instance of the caller's tenant, to be located")]),
-    later(Post, "/v1/cluster/nodes", "put_node", GOVERN),
-    later(Post, "/v1/cluster/nodes/{n}/drain", "drain_node", GOVERN),
-    later(Post, "/v1/cluster/shards/{s}/transfer", "transfer_shard", GOVERN),
+    Route::new(Delete, "/v1/cluster/nodes/{n}", "remove_node", GOVERN, by!(cluster::remove))
+        .says("Takes a node out of the cluster for good.", &[(200, "Acknowledgement")])
+        .does(Operation::Admin)
+        .takes(REASONED)
+        .keyed(),
+    Route::new(Post, "/v1/cluster/nodes/{n}/drain", "drain_node", GOVERN, by!(cluster::drain))
+        .says("Lets a node lead no shard, or lead again.", &[(200, "Acknowledgement")])
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            may("draining", Kind::Flag, "`false` lets it lead again"),
+            REASON,
+        ]))
+        .keyed(),
+    Route::new(
+        Post,
+        "/v1/cluster/shards/{s}/transfer",
+        "transfer_shard",
+        GOVERN,
+        by!(cluster::transfer),
+    )
+    .says("Hands leadership of a shard over.", &[(200, "HandedOver")])
+    .does(Operation::Admin)
+    .takes(BodyShape::Members(&[may(
+        "to",
+        Kind::Text,
+        "the node, such as n2.1; else the fittest",
+    )])),
     Route::new(Get, "/v1/cluster/shards/{s}/dump", "dump", GOVERN, by!(cluster::dump))
         .says(
             "Streams every entry of a shard as this node holds it, as JSON lines.",
             &[(200, "HistoryLine")],
         )
         .asks(&[may("after", Kind::Number, "only positions above this one")]),
+    Route::new(Get, "/v1/cluster/shards/{s}/snapshot", "shard_snapshot", GOVERN, by!(copy::send))
+        .says(
+            "Sends a copy of a shard with everything that was acknowledged before, for a backup.",
+            &[(200, "ShardCopy")],
+        ),
     // The node.
     Route::new(Get, "/healthz", "healthz", Open, by!(plain::healthz))
         .says("Says that the process lives.", &[(200, "Alive")])

@@ -21,18 +21,19 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use statehouse_contract::{
-    Answer, Clock, CommandEnvelope, Credential, Digest, Query, Receipt, Rejection, RoleName,
-    TenantId, Timestamp,
+    Answer, Clock, CommandEnvelope, Credential, Digest, InstanceKey, NodeId, Query, Receipt,
+    Rejection, RejectionCode, RoleName, ShardId, TenantId, Timestamp,
 };
 use statehouse_telemetry::Meters;
 
-use super::{ApiState, Backend, Readiness, router, token_hash};
+use super::{ApiState, Backend, Readiness, ShardCopy, router, token_hash};
 
 mod answers;
 mod bad_input;
 mod commands;
 mod contract;
 mod definitions;
+mod leads;
 mod random;
 mod reads;
 mod roles;
@@ -50,6 +51,10 @@ struct Fake {
     judge: Box<Judge>,
     oracle: Box<Oracle>,
     ready: bool,
+    /// What a copy announces beyond what it holds.
+    copy_short_by: u64,
+    /// The node that leads every instance, where this one does not.
+    leader: Option<&'static str>,
 }
 
 impl Fake {
@@ -73,6 +78,8 @@ impl Fake {
             judge: Box::new(answers::accept),
             oracle: Box::new(answers::answer),
             ready: true,
+            copy_short_by: 0,
+            leader: None,
         }
     }
 
@@ -118,10 +125,34 @@ impl Backend for Fake {
         Box::pin(async { answer })
     }
 
+    fn copy(&self, shard: ShardId) -> BoxFuture<'_, Result<ShardCopy, Rejection>> {
+        let copy = answers::copy(shard, self.copy_short_by);
+        Box::pin(async { copy })
+    }
+
     fn readiness(&self) -> Readiness {
         let waiting_for =
             if self.ready { Vec::new() } else { vec!["shard 0 has no leader".to_owned()] };
         Readiness { ready: self.ready, waiting_for, apply_lag: 0 }
+    }
+
+    fn hand_over(
+        &self,
+        shard: ShardId,
+        to: Option<NodeId>,
+    ) -> BoxFuture<'_, Result<NodeId, Rejection>> {
+        let second = NodeId { number: 2, incarnation: 1 };
+        let answer = match shard {
+            ShardId(0) => Ok(to.unwrap_or(second)),
+            ShardId(_) => {
+                Err(Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard"))
+            }
+        };
+        Box::pin(async { answer })
+    }
+
+    fn leader_of(&self, _: &InstanceKey) -> Option<Box<str>> {
+        self.leader.map(Into::into)
     }
 }
 
@@ -250,7 +281,10 @@ impl Seen {
                     | "x-statehouse-node"
                     | "content-length"
             );
-            if !is_always_there {
+            // One of our own is another one every time.
+            let is_ours =
+                name == "x-correlation-id" && uuid::Uuid::try_parse_ascii(value.as_bytes()).is_ok();
+            if !is_always_there && !is_ours {
                 writeln!(text, "{name}: {}", value.to_str().unwrap()).unwrap();
             }
         }

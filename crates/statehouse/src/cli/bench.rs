@@ -106,6 +106,7 @@ impl Bench {
         Ok(BenchOptions {
             servers: session.servers().to_vec(),
             token: session.token().map(str::to_owned),
+            authority_pem: session.authority_pem()?,
             tenant: session.tenant.clone(),
             workload: workload(self.definition.as_deref(), &self.input, &self.steps)?,
             mode,
@@ -168,7 +169,9 @@ async fn watched<T>(
 
 fn failed(error: &BenchError) -> Failure {
     let (exit, next) = match error {
-        BenchError::Options(_) | BenchError::Address(_) => (Exit::Usage, "look at the flags"),
+        BenchError::Options(_) | BenchError::Address(_) | BenchError::Trust(_) => {
+            (Exit::Usage, "look at the flags")
+        }
         BenchError::Deploy(_) | BenchError::Deployed => {
             (Exit::Rejected, "is it a server of Statehouse, and may this token deploy?")
         }

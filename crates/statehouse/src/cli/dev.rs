@@ -1,4 +1,4 @@
-//! `statehouse dev`: a node to try things on, from nothing, in one command.
+//! `statehouse dev`: a node, or a cluster of them, to try things on, from nothing, in one command.
 //!
 //! It needs no file: it has its own directory, listens on loopback, makes the tenant `default` with one key that
 //! may do everything, and loads the sample definition. Everything else is a node like any other: the same log,
@@ -29,6 +29,11 @@ use crate::{
     serve::{SETTINGS_FILE, Started, seed},
 };
 
+mod many;
+
+/// Most nodes of a development cluster.
+const NODES_MAX: u32 = 9;
+
 /// Name of the file in DATA that holds the number of nodes.
 const NODES_FILE: &str = "nodes";
 
@@ -38,13 +43,14 @@ const TOKEN_BYTES_MAX: usize = 256;
 /// `statehouse dev`.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// How many nodes; this release runs one.
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    nodes: u32,
+    /// How many nodes, each a process of its own [default: 1, or as many as DATA was made with].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
+    nodes: Option<u32>,
     /// DATA, the directory of everything durable.
     #[arg(long, default_value = DEV_DATA, value_name = "DIR")]
     data: PathBuf,
-    /// Where the API listens; port 0 takes any free one.
+    /// Where the API listens; port 0 takes any free one. More nodes take the ports after it, their links those from 100
+    /// above, their logs those from 200 above.
     #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
     listen: SocketAddr,
     /// How many shards a new directory gets [default: 4].
@@ -53,6 +59,9 @@ pub(crate) struct Dev {
     /// The development token, in place of the one before; left out: that of DATA/dev-token, else a new one.
     #[arg(long, value_parser = token_text)]
     token: Option<String>,
+    /// Start a node again when it ends by itself.
+    #[arg(long)]
+    restart: bool,
     /// Which lines are written to standard error.
     #[arg(long, default_value = "warn,openraft=error", value_name = "FILTER")]
     log: String,
@@ -62,8 +71,11 @@ impl Dev {
     /// Runs the node until a signal ends it.
     pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
         let begin = Instant::now();
-        check_nodes(self.nodes, &self.data)?;
+        let nodes = check_nodes(self.nodes, &self.data)?;
         let shards = self.shards.or_else(|| kept_shards(&self.data)).unwrap_or(limits::DEV_SHARDS);
+        if nodes > 1 {
+            return self.run_many(nodes, shards, output, begin).await;
+        }
         let sources = Sources::default()
             .flag("node.data", "dev", Some(self.data.display()))
             .flag("node.shards", "dev", Some(shards))
@@ -71,8 +83,8 @@ impl Dev {
             .flag("telemetry.level", "dev", Some(&self.log))
             .flag("telemetry.format", "dev", Some("text"));
         let loaded = settings::load(&sources)?;
-        let started = Started::start(&loaded, Bootstrap::SingleNode).await?;
-        write_nodes(self.nodes, &self.data)?;
+        let started = Started::start(&loaded, Bootstrap::Found { shards }).await?;
+        write_nodes(nodes, &self.data)?;
         let (token, is_new) = token(self.token.as_deref(), &self.data)?;
         seed::tenant_with_key(&started.house, &token, "dev").await?;
         // At every start: the one that set the token may have been killed before it came here.
@@ -96,28 +108,27 @@ impl Dev {
 }
 
 // A directory made for another number of nodes would lose its majority, or gain one that holds nothing.
-fn check_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
-    if nodes != 1 {
-        return Err(Failure::usage(
-            format!("--nodes {nodes}: this release runs clusters of one node (nodes_max is 1)"),
-            "leave --nodes out",
-        ));
-    }
+fn check_nodes(asked: Option<u32>, data: &Path) -> Result<u32, Failure> {
     let path = data.join(NODES_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim() == nodes.to_string() => Ok(()),
-        Ok(text) => Err(Failure::new(
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(asked.unwrap_or(1)),
+        Err(error) => return Err(Failure::file("read", &path, &error)),
+    };
+    match (text.trim().parse::<u32>(), asked) {
+        (Ok(kept), None) => Ok(kept),
+        (Ok(kept), Some(asked)) if kept == asked => Ok(kept),
+        (Ok(_) | Err(_), _) => Err(Failure::new(
             Exit::Conflict,
             "mismatch",
             format!("{} was made with --nodes {}", data.display(), text.trim()),
             format!("give --nodes {}, or choose another --data", text.trim()),
         )),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::file("read", &path, &error)),
     }
 }
 
 fn write_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(data).map_err(|error| Failure::file("make", data, &error))?;
     let path = data.join(NODES_FILE);
     std::fs::write(&path, format!("{nodes}\n"))
         .map_err(|error| Failure::file("write", &path, &error))

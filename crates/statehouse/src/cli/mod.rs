@@ -19,7 +19,9 @@ use exit::{Exit, Failure};
 use output::Output;
 use session::{Global, Session};
 
+pub(crate) mod backup;
 pub(crate) mod bench;
+pub(crate) mod certs;
 pub(crate) mod cluster;
 pub(crate) mod curl;
 pub(crate) mod definition;

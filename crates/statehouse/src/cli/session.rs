@@ -1,8 +1,8 @@
 //! The way from a verb to a server: which servers, which token, which tenant, how long.
 //!
 //! A [`Session`] is what the global flags come to. It sends a request and returns the answer, or prints the
-//! curl line instead. It finds a `dev` node's address and token by itself when nothing else was said, so that
-//! the first five minutes need no flags.
+//! curl line instead. It finds the addresses of the `dev` nodes and their token by itself when nothing else was said,
+//! so that the first five minutes need no flags.
 //!
 //! Deliberately absent: retries and the choice among servers (the SDK's), and what an answer means.
 
@@ -21,9 +21,19 @@ use super::{
     output::{Format, Output},
 };
 
-/// Most attempts of one request: enough to outlive a restart of a node, few enough that a wrong address shows at
-/// once.
-const ATTEMPTS_MAX: u32 = 6;
+/// Most attempts of one request: as often as it is told to come back; the time that it has ends it sooner.
+const ATTEMPTS_MAX: u32 = 64;
+
+/// Most attempts at servers of which none takes a connection: enough to outlive a restart of a node, few enough that a
+/// wrong address shows at once.
+const UNREACHED_MAX: u32 = 6;
+
+/// With several servers, the part of the time that one of them may take to answer: one that hangs must not use up
+/// the time in which another could have answered.
+const ATTEMPT_SHARE: u32 = 3;
+
+/// Most nodes of a `dev` cluster.
+const DEV_NODES_MAX: u32 = 16;
 
 /// Where a `dev` node keeps its things unless told otherwise.
 pub(crate) const DEV_DATA: &str = "./statehouse-data";
@@ -46,7 +56,7 @@ pub(crate) struct Global {
     /// Tenant that the verb is about.
     #[arg(long, global = true, default_value = "default", value_parser = super::tenant_id)]
     pub(crate) tenant: String,
-    /// Addresses of the API, separated by commas [default: that of ./statehouse-data, else http://127.0.0.1:7400].
+    /// Addresses of the API, separated by commas [default: those of ./statehouse-data, else http://127.0.0.1:7400].
     #[arg(
         long,
         global = true,
@@ -120,8 +130,11 @@ impl Session {
     /// Looks for servers and token in their places.
     pub(crate) fn new(global: &Global) -> Result<Self, Failure> {
         let (token, token_place) = find_token(global.token_file.as_deref())?;
-        let servers =
-            if global.servers.is_empty() { vec![find_server()] } else { global.servers.clone() };
+        let servers = if global.servers.is_empty() {
+            find_servers(Path::new(DEV_DATA))
+        } else {
+            global.servers.clone()
+        };
         Ok(Self {
             output: Output::new(global.output),
             tenant: global.tenant.clone(),
@@ -144,9 +157,21 @@ impl Session {
         &self.servers
     }
 
+    /// Returns the session of one of the servers alone.
+    pub(crate) fn at(&self, server: &str) -> Self {
+        Self { servers: vec![server.to_owned()], ..self.clone() }
+    }
+
     /// Returns the token, if one was found.
     pub(crate) fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// Reads the certificates to trust, if a file was named.
+    pub(crate) fn authority_pem(&self) -> Result<Option<Vec<u8>>, Failure> {
+        let Some(path) = &self.ca_file else { return Ok(None) };
+        let read = std::fs::read(path);
+        read.map(Some).map_err(|error| Failure::file("read certificates in", path, &error))
     }
 
     /// Returns whether requests are printed instead of sent.
@@ -159,13 +184,15 @@ impl Session {
         let mut options = Options::new(self.servers.iter().map(String::as_str));
         options.token.clone_from(&self.token);
         options.tenant.clone_from(&self.tenant);
-        options.budget =
-            Budget { total: self.timeout, attempt: self.timeout, attempts_max: ATTEMPTS_MAX };
-        if let Some(path) = &self.ca_file {
-            let read = std::fs::read(path);
-            let pem = read.map_err(|error| Failure::file("read certificates in", path, &error))?;
-            options.authority_pem = Some(pem);
-        }
+        let attempt =
+            if self.servers.len() > 1 { self.timeout / ATTEMPT_SHARE } else { self.timeout };
+        options.budget = Budget {
+            total: self.timeout,
+            attempt,
+            attempts_max: ATTEMPTS_MAX,
+            unreached_max: UNREACHED_MAX,
+        };
+        options.authority_pem = self.authority_pem()?;
         Client::new(options).map_err(|error| {
             Failure::usage(error.to_string(), "look at --servers, --token-file and --ca-file")
         })
@@ -208,15 +235,16 @@ impl Session {
 
     /// Says what a call that was not done means for the person who typed it.
     pub(crate) fn failure(&self, error: CallError) -> Failure {
-        let (key, why, problem, exit) = match error {
+        let (key, why, problem, tried, exit) = match error {
             CallError::Rejected(problem) => return of_problem(&problem),
             CallError::Failed(failed) => {
-                (failed.key, failed.why, failed.problem, "nothing was done")
+                (failed.key, failed.why, failed.problem, failed.tried, "nothing was done")
             }
             CallError::Unknown(unknown) => {
-                (unknown.key, unknown.why, unknown.problem, "it may have been done")
+                (unknown.key, unknown.why, unknown.problem, unknown.tried, "it may have been done")
             }
         };
+        let servers = if tried.is_empty() { &self.servers } else { &tried };
         let mut failure = match &problem {
             Some(problem) => of_problem(problem),
             None => {
@@ -224,11 +252,15 @@ impl Session {
                     if exit == "nothing was done" { "unreachable" } else { "unknown_outcome" };
                 let next = format!(
                     "is a server running at {}? `statehouse dev` starts one; --servers names another",
-                    self.servers.join(", ")
+                    servers.join(", ")
                 );
                 Failure::new(Exit::Unavailable, code, format!("{exit}: {why}"), next)
             }
         };
+        // Where there is no answer, the next step names them.
+        if problem.is_some() && self.servers.len() > 1 {
+            failure.notes.push(format!("tried {}", servers.join(", ")));
+        }
         if let Some(key) = key {
             failure
                 .notes
@@ -276,15 +308,76 @@ fn read_token(path: &Path) -> std::io::Result<String> {
     std::fs::read_to_string(path).map(|text| text.trim().to_owned())
 }
 
-fn find_server() -> String {
-    let path = Path::new(DEV_DATA).join("node-1").join(API_ADDRESS_FILE);
-    match std::fs::read_to_string(path) {
-        Ok(text) if !text.trim().is_empty() => text.trim().to_owned(),
-        Ok(_) | Err(_) => DEV_SERVER.to_owned(),
-    }
+// The addresses of every `dev` node that has written its own. One that died left its behind; the client passes it over.
+fn find_servers(data: &Path) -> Vec<String> {
+    let address = |node: u32| {
+        let path = data.join(format!("node-{node}")).join(API_ADDRESS_FILE);
+        let text = std::fs::read_to_string(path).ok()?.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    };
+    let found: Vec<String> = (1..=DEV_NODES_MAX).filter_map(address).collect();
+    if found.is_empty() { vec![DEV_SERVER.to_owned()] } else { found }
 }
 
 fn with_scheme(text: &str) -> String {
     let text = text.trim().trim_end_matches('/');
     if text.contains("://") { text.to_owned() } else { format!("http://{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dev_node_that_wrote_its_address_is_found_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(find_servers(folder.path()), [DEV_SERVER]);
+        for (node, text) in
+            [(3, "http://127.0.0.1:7403\n"), (1, "http://127.0.0.1:7401\n"), (2, "\n"), (17, "x")]
+        {
+            let node = folder.path().join(format!("node-{node}"));
+            std::fs::create_dir(&node).unwrap();
+            std::fs::write(node.join(API_ADDRESS_FILE), text).unwrap();
+        }
+        assert_eq!(find_servers(folder.path()), ["http://127.0.0.1:7401", "http://127.0.0.1:7403"]);
+    }
+
+    #[test]
+    fn a_failure_names_the_servers_that_were_tried() {
+        let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
+        let three = Session {
+            output: Output::new(Format::Table),
+            tenant: "default".to_owned(),
+            timeout: Duration::from_secs(1),
+            servers: texts(&["http://a", "http://b", "http://c"]),
+            token: None,
+            token_place: TokenPlace::Nowhere,
+            ca_file: None,
+            curl: false,
+        };
+        let failed = |tried: &[&str], problem| {
+            CallError::Failed(Box::new(statehouse_sdk::Failure {
+                key: Some("k-1".to_owned()),
+                why: "connection refused".to_owned(),
+                problem,
+                attempts: 2,
+                tried: texts(tried),
+            }))
+        };
+        expect_test::expect![[r#"
+            error: unreachable: nothing was done: connection refused
+              repeat it with --key k-1: the same key never acts twice
+              next: is a server running at http://b, http://a? `statehouse dev` starts one; --servers names another"#]]
+        .assert_eq(&three.failure(failed(&["http://b", "http://a"], None)).to_string());
+        let problem = statehouse_sdk::Problem::read(Response {
+            status: 503,
+            headers: Vec::new(),
+            bytes: r#"{"code":"no_leader","detail":"shard 3 has no leader"}"#.into(),
+            server: "http://a".to_owned(),
+            key: Some("k-1".to_owned()),
+            attempts: 2,
+        });
+        let refused = three.failure(failed(&["http://b", "http://a"], Some(problem))).to_string();
+        assert!(refused.contains("\n  tried http://b, http://a\n"), "{refused}");
+    }
 }

@@ -27,7 +27,7 @@ fn the_embedded_file_alone_is_a_whole_configuration() {
 
 #[test]
 fn every_optional_key_is_explained_in_the_example() {
-    for key in OPTIONAL {
+    for key in OPTIONAL.into_iter().chain(cluster::OPTIONAL) {
         let (_, name) = key.split_once('.').unwrap();
         assert!(
             DEFAULTS.contains(&format!("# {name} = ")),
@@ -112,9 +112,48 @@ fn a_certificate_and_its_key_come_together() {
 
 #[test]
 fn numbers_outside_their_range_are_refused() {
-    assert!(error_of("[node]\nnumber = 2\n").contains("clusters of one node"));
+    assert!(error_of("[node]\nnumber = 2\n").contains("a node alone is node 1"));
+    assert!(error_of("[node]\nnumber = 0\n").contains("numbered from 1"));
     assert!(error_of("[node]\nshards = 0\n").contains("1 to 256"));
     assert!(error_of("[api]\ndrain_ms = 60000\n").contains("1 to 10000"));
+}
+
+/// A node of a cluster on this machine, with what is added.
+fn member(more: &str) -> String {
+    format!(
+        "[cluster]\nlinks = \"127.0.0.1:7500\"\nlog = \"127.0.0.1:7600\"\ncookie_file = \"c\"\n{more}[node]\nnumber = 2\n"
+    )
+}
+
+#[test]
+fn a_node_of_a_cluster_proves_who_it_is_or_stays_on_its_machine() {
+    let (_directory, plain) =
+        sources(&member("insecure_loopback = true\nseeds = \"1=a:7600, 3=b:7600\"\n"));
+    let loaded = load(&plain).unwrap();
+    let seeds = loaded.settings.cluster.seeds().unwrap();
+    assert_eq!(seeds, [(1, "a:7600".to_owned()), (3, "b:7600".to_owned())]);
+    let files = "tls_authority = \"a\"\ntls_certificate = \"b\"\n";
+    let whole = format!("{files}tls_private_key = \"c\"\n");
+    let (_directory, secure) = sources(&member(&whole));
+    assert!(load(&secure).is_ok());
+    for (file, said) in [
+        (member(""), "--insecure-loopback does without"),
+        (member(files), "belong together"),
+        (member(&format!("{whole}insecure_loopback = true\n")), "plain text is not needed"),
+        (member("insecure_loopback = true\nseeds = \"a:7600\"\n"), "is no number=host:port"),
+        ("[cluster]\nlinks = \"127.0.0.1:7500\"\n".to_owned(), "set both, or neither"),
+        (
+            member("insecure_loopback = true\n").replace("127.0.0.1:7600", "10.0.0.1:7600"),
+            "plain text between nodes stays on one machine",
+        ),
+        (
+            member("insecure_loopback = true\n").replace("cookie_file = \"c\"\n", ""),
+            "the same cookie",
+        ),
+    ] {
+        let text = error_of(&file);
+        assert!(text.contains(said), "{file}\n{text}");
+    }
 }
 
 #[test]

@@ -12,10 +12,12 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use statehouse_cluster::{Node, Router};
-use statehouse_contract::{Answer, CommandEnvelope, Query, Receipt, Rejection};
+use statehouse_cluster::{Node, Outgoing, Router};
+use statehouse_contract::{
+    Answer, CommandEnvelope, InstanceKey, NodeId, Query, Receipt, Rejection, ShardId,
+};
 
-use crate::api::{Backend, Readiness};
+use crate::api::{Backend, Readiness, ShardCopy};
 
 /// A running node. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -36,6 +38,14 @@ impl House {
         match node {
             Some(node) => node.failed().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Hands the leadership of every shard to other nodes, if there are any.
+    pub(crate) async fn hand_all_over(&self) {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(node) = node {
+            node.hand_over().await;
         }
     }
 
@@ -60,6 +70,28 @@ impl Backend for House {
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, Rejection>> {
         Box::pin(self.router.query(query))
+    }
+
+    fn copy(&self, shard: ShardId) -> BoxFuture<'_, Result<ShardCopy, Rejection>> {
+        Box::pin(async move {
+            let Outgoing { copy, cluster, shards, place } = self.router.copy(shard).await?;
+            let (position, term, level) = (copy.position, copy.term, copy.level);
+            let (bytes, digest, file) = (copy.bytes, copy.digest, copy.file);
+            let place = Box::new(place);
+            Ok(ShardCopy { cluster, shards, position, term, level, bytes, digest, file, place })
+        })
+    }
+
+    fn hand_over(
+        &self,
+        shard: ShardId,
+        to: Option<NodeId>,
+    ) -> BoxFuture<'_, Result<NodeId, Rejection>> {
+        Box::pin(self.router.hand_over(shard, to))
+    }
+
+    fn leader_of(&self, key: &InstanceKey) -> Option<Box<str>> {
+        self.router.leader_api(key)
     }
 
     fn readiness(&self) -> Readiness {

@@ -5,7 +5,12 @@
 //!
 //! Deliberately absent: a way in that needs no key. Whoever can write to the directory makes the first one.
 
-use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use statehouse_contract::{
     Actor, Answer, Command, CommandEnvelope, DefinitionName, Digest, Json, Key, KeyText, Query,
@@ -28,6 +33,33 @@ pub(crate) const SAMPLE: &str = include_str!("../../../../config/definitions/app
 /// Everything that a holder may do, and the role that one of the worked examples asks for.
 const ROLES: [&str; 7] =
     ["reader", "caller", "operator", "deployer", "worker", "admin", "approver"];
+
+/// How long the first commands wait for the other nodes: a majority of them may be starting too.
+const MAJORITY_WAIT_MAX: Duration = Duration::from_secs(60);
+const MAJORITY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes what a development cluster begins with, as soon as there is a majority: the tenant, the key of the token in a
+/// file, and the sample definition.
+pub(crate) async fn development(house: &House, token_file: &Path) -> Result<(), Failure> {
+    let token = std::fs::read_to_string(token_file);
+    let token = token.map_err(|error| Failure::file("read the token in", token_file, &error))?;
+    let begin = Instant::now();
+    loop {
+        let made = async {
+            tenant_with_key(house, token.trim(), "dev").await?;
+            revoke_others(house, token.trim(), "dev").await?;
+            sample(house).await.map(|_| ())
+        };
+        match made.await {
+            Err(failure)
+                if failure.exit == Exit::Unavailable && begin.elapsed() < MAJORITY_WAIT_MAX =>
+            {
+                tokio::time::sleep(MAJORITY_PAUSE).await;
+            }
+            end => return end,
+        }
+    }
+}
 
 /// Makes the first tenant and a key with every role, unless the key is there already.
 pub(crate) async fn tenant_with_key(
@@ -52,6 +84,8 @@ pub(crate) async fn tenant_with_key(
     let key = format!("seed-key-{id}");
     let made = house.submit(envelope(Target::Tenant(tenant()), put, &key)?).await;
     unless_there("make the key", made)?;
+    // The key was made by whoever leads shard 0; this node's own copy follows a moment later, and this read waits for it.
+    house.query(Query::Tenants).await.map_err(|no| failed("look for the tenant", &no))?;
     let found = house
         .query(Query::Credential { hash })
         .await

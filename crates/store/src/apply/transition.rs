@@ -134,6 +134,7 @@ impl Batch<'_> {
             settled: t.settled.iter().map(|(key, stored)| (*key, placed(stored, place))).collect(),
             version: Some(version),
             digest: Some(digest),
+            state: None,
         };
         Ok(Verdict::Written(written, row))
     }
@@ -263,6 +264,7 @@ impl Batch<'_> {
             settled: Vec::new(),
             version: record.version,
             digest: record.digest,
+            state: None,
         };
         debug_assert!(!matches!(refused.receipt.kind, ReceiptKind::Postponed));
         Ok(Verdict::Written(written, row))

@@ -44,11 +44,12 @@ impl View {
     ) -> Result<Option<HistoryPage>, StoreError> {
         self.ask("read the history of an instance", |connection| {
             let Some(row) = self.find_instance(connection, key)? else { return Ok(None) };
-            let positions = history::positions(connection, row.version.born)?;
-            let first = first_above(connection, &positions, after_version)?;
+            let born = row.version.born;
+            let positions = self.positions(connection, born)?;
+            let first = first_above(connection, born, &positions, after_version)?;
             let rest = positions.get(first..).unwrap_or_default();
             let page =
-                transitions(connection, rest, limit, after_version + 1, row.version.version)?;
+                transitions(connection, born, rest, limit, after_version + 1, row.version.version)?;
             Ok(Some(page))
         })
     }
@@ -65,14 +66,16 @@ impl View {
     ) -> Result<Option<HistoryPage>, StoreError> {
         self.ask("read changes of an instance", |connection| {
             let Some(row) = self.find_instance(connection, key)? else { return Ok(None) };
-            let positions = history::positions(connection, row.version.born)?;
+            let born = row.version.born;
+            let positions = self.positions(connection, born)?;
             let first = positions.partition_point(|position| *position <= after);
             let met = match first.checked_sub(1).and_then(|place| positions.get(place)) {
                 None => 0,
-                Some(position) => version_at(connection, *position)?,
+                Some(position) => version_at(connection, born, *position)?,
             };
             let rest = positions.get(first..).unwrap_or_default();
-            let mut page = transitions(connection, rest, limit, met + 1, row.version.version)?;
+            let mut page =
+                transitions(connection, born, rest, limit, met + 1, row.version.version)?;
             page.next = page.next.max(after);
             Ok(Some(page))
         })
@@ -85,15 +88,23 @@ impl View {
     pub fn last_refusal(&self, key: &InstanceKey) -> Result<Option<Placed>, StoreError> {
         self.ask("read the last refusal of an instance", |connection| {
             let Some(row) = self.find_instance(connection, key)? else { return Ok(None) };
-            let positions = history::positions(connection, row.version.born)?;
+            let born = row.version.born;
+            let positions = self.positions(connection, born)?;
             for position in positions.iter().rev().take(REFUSAL_LOOK_MAX) {
-                let placed = load(connection, *position)?;
+                let placed = load(connection, born, *position)?;
                 if matches!(placed.record.entry.body, Body::Refused(_)) {
                     return Ok(Some(placed));
                 }
             }
             Ok(None)
         })
+    }
+
+    /// Returns the positions of an instance's rows, oldest first. Versions show that a transition got lost, only the
+    /// sum of the keys shows it of a refusal.
+    fn positions(&self, connection: &Connection, born: u64) -> Result<Vec<u64>, Fault> {
+        self.proofs.keys(connection, born)?;
+        history::positions(connection, born)
     }
 
     /// Returns a tenant's transitions above a position, oldest first.
@@ -141,23 +152,29 @@ fn moved(placed: &Placed) -> Option<&InstanceKey> {
     }
 }
 
-fn load(connection: &Connection, position: u64) -> Result<Placed, Fault> {
+fn load(connection: &Connection, born: u64, position: u64) -> Result<Placed, Fault> {
     let gone = || Fault::row(history::TABLE, position, "the key index names it, it is not there");
-    history::read(connection, position)?.ok_or_else(gone)
+    let placed = history::read(connection, position)?.filter(|placed| placed.record.born == born);
+    placed.ok_or_else(gone)
 }
 
 /// Returns the version that a row made or met.
-fn version_at(connection: &Connection, position: u64) -> Result<u64, Fault> {
-    Ok(load(connection, position)?.record.version.map_or(0, |version| version.version))
+fn version_at(connection: &Connection, born: u64, position: u64) -> Result<u64, Fault> {
+    Ok(load(connection, born, position)?.record.version.map_or(0, |version| version.version))
 }
 
 /// Returns the place of the first row that belongs to a version above the given one. Versions never fall.
-fn first_above(connection: &Connection, positions: &[u64], version: u64) -> Result<usize, Fault> {
+fn first_above(
+    connection: &Connection,
+    born: u64,
+    positions: &[u64],
+    version: u64,
+) -> Result<usize, Fault> {
     let (mut low, mut high) = (0, positions.len());
     while low < high {
         let middle = low + (high - low) / 2;
         let position = positions.get(middle).copied().unwrap_or(u64::MAX);
-        if version_at(connection, position)? <= version {
+        if version_at(connection, born, position)? <= version {
             low = middle + 1;
         } else {
             high = middle;
@@ -169,6 +186,7 @@ fn first_above(connection: &Connection, positions: &[u64], version: u64) -> Resu
 /// Reads transitions and checks that their versions run on from `expected` without a gap, up to `last` at the end.
 fn transitions(
     connection: &Connection,
+    born: u64,
     positions: &[u64],
     limit: u32,
     mut expected: u64,
@@ -184,7 +202,7 @@ fn transitions(
             page.has_more = expected <= last;
             return Ok(page);
         }
-        let placed = load(connection, *position)?;
+        let placed = load(connection, born, *position)?;
         page.next = *position;
         if moved(&placed).is_none() {
             continue;

@@ -16,6 +16,8 @@ use statehouse_contract::{
 };
 use statehouse_contract::{Clock, NodeId, ShardId, Timestamp, view::InstanceView};
 
+use statehouse_log::{NoPeers, Origin, Peer};
+
 use crate::{Door, HostConfig, Profile, Reserve, ShardHost, Tuning, reading::resolve, seat::Seat};
 
 /// A clock that stands where the test puts it, and panics as often as the test says.
@@ -243,6 +245,8 @@ pub(super) async fn start(
         shards: 1,
         profile: Profile::Local,
         reserve,
+        origin: alone(),
+        transport: Arc::new(NoPeers),
         clock,
         tuning,
     });
@@ -253,4 +257,9 @@ pub(super) async fn start(
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     host
+}
+
+/// A shard that is founded with its one node.
+pub(super) fn alone() -> Origin {
+    Origin::Found([(NodeId { number: 1, incarnation: 1 }, Peer::default())].into())
 }

@@ -1,14 +1,18 @@
 //! What the fake house answers: one plausible value of every kind.
 
+use std::io::{Seek as _, Write as _};
+
 use statehouse_contract::{
-    Answer, Command, CommandEnvelope, DefinitionName, InstanceId, Json, Query, Quota, Receipt,
-    ReceiptKind, Rejection, RoleName, TenantId, Version,
+    Answer, Command, CommandEnvelope, DefinitionName, Digest, InstanceId, Json, Query, Quota,
+    Receipt, ReceiptKind, Rejection, RejectionCode, RoleName, ShardId, TenantId, Version, limits,
     view::{
         Changes, ClusterView, DefinitionRow, DefinitionVersion, DefinitionView, DumpPage,
-        InstanceRow, InstanceView, KeyView, MemberView, Page, PageEnd, PlaceView, ShardView,
-        TaskView, TenantView, TimerView, TransitionView,
+        InstanceRow, InstanceView, KeyView, MemberView, Page, PageEnd, PlaceView, ReplicaView,
+        ShardView, TaskView, TenantView, TimerView, TransitionView,
     },
 };
+
+use super::ShardCopy;
 
 pub(super) fn json(text: &str) -> Json {
     Json::parse(text.as_bytes()).unwrap()
@@ -128,7 +132,11 @@ fn cluster() -> ClusterView {
         members: vec![MemberView {
             node: "n1.1".to_owned(),
             state: "up".to_owned(),
+            standing: "active".to_owned(),
             api: "http://127.0.0.1:7400".to_owned(),
+            links: "127.0.0.1:7500".to_owned(),
+            log: "127.0.0.1:7600".to_owned(),
+            region: Some("north".to_owned()),
         }],
         shards: vec![ShardView {
             shard: 0,
@@ -138,10 +146,22 @@ fn cluster() -> ClusterView {
             committed: 19,
             applied: 19,
             snapshot: 0,
+            lag: 0,
+            age_ms: Some(12),
             live: 1,
+            replicas: vec![ReplicaView {
+                node: "n2.1".to_owned(),
+                part: "voter".to_owned(),
+                behind: Some(3),
+            }],
             trouble: Some("none really".to_owned()),
         }],
-        instance: Some(PlaceView { bucket: 7, shard: 0, awake: true }),
+        instance: Some(PlaceView {
+            bucket: 7,
+            shard: 0,
+            node: Some("n1.1".to_owned()),
+            awake: Some(true),
+        }),
     }
 }
 
@@ -212,5 +232,27 @@ pub(super) fn answer(query: &Query) -> Result<Answer, Rejection> {
             lines: vec![json(&format!(r#"{{"e":"entry","pos":{}}}"#, after + 1))],
             next: (*after < 2).then_some(after + 1),
         }),
+    })
+}
+
+/// A copy of a shard: its bytes, and what it says of itself, which may be more than it holds.
+pub(super) fn copy(shard: ShardId, short_by: u64) -> Result<ShardCopy, Rejection> {
+    if shard.0 > 3 {
+        return Err(Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard"));
+    }
+    let bytes = vec![7; limits::COPY_PART_BYTES + 1];
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes).unwrap();
+    file.rewind().unwrap();
+    Ok(ShardCopy {
+        cluster: Some("c0ffee".to_owned()),
+        shards: 4,
+        position: 9,
+        term: 2,
+        level: 1,
+        bytes: bytes.len() as u64 + short_by,
+        digest: Digest::of(&bytes),
+        file,
+        place: Box::new(()),
     })
 }

@@ -149,6 +149,7 @@ async fn paths_and_queries() {
         ("bad definition", get("/definitions/a.b")),
         ("bad version", get("/definitions/a/versions/x")),
         ("bad shard", Ask::get("/v1/cluster/shards/-1/dump")),
+        ("bad shard of a copy", Ask::get("/v1/cluster/shards/x/snapshot")),
         ("consistency", get("/instances/a?consistency=strong")),
         ("min_version", get("/instances/a?min_version=two")),
         ("unknown parameter", get("/instances?statsu=done")),
@@ -165,7 +166,10 @@ async fn paths_and_queries() {
         ("not in this release", Ask::post("/v1/tenants/acme/instances/a/migrate", "")),
         ("not in this release", Ask::post("/v1/tenants/acme/tasks/lease", "")),
         ("not in this release", Ask::get("/v1/tenants/acme/schedules")),
-        ("not in this release", Ask::post("/v1/cluster/shards/0/transfer", "")),
+        ("no such node", Ask::post("/v1/cluster/nodes/9/drain", r#"{"reason": "x"}"#)),
+        ("no reason", Ask::post("/v1/cluster/nodes/1/drain", "")),
+        ("no node", Ask::post("/v1/cluster/shards/0/transfer", r#"{"to": "two"}"#)),
+        ("no such shard", Ask::post("/v1/cluster/shards/9/transfer", "")),
     ];
     expect![[r#"
         slash -> 400 invalid_request: path, segment {id}: instance id has '/' at byte 1; allowed are A-Z, a-z, 0-9, . _ and -
@@ -179,6 +183,7 @@ async fn paths_and_queries() {
         bad definition -> 400 invalid_request: path, segment {name}: definition name has '.' at byte 1; allowed are A-Z, a-z, 0-9, _ and -
         bad version -> 400 invalid_request: path, segment {n}: "x" is not a number
         bad shard -> 400 invalid_request: path, segment {s}: "-1" is not a number
+        bad shard of a copy -> 400 invalid_request: path, segment {s}: "x" is not a number
         consistency -> 400 invalid_request: query parameter consistency is "strong"; allowed are linearizable, leader, stale
         min_version -> 400 invalid_request: query parameter min_version is "two"; it takes a non-negative integer
         unknown parameter -> 400 invalid_request: there is no query parameter "statsu"; allowed are state, definition, status, tag, all, limit, cursor, complete
@@ -195,7 +200,10 @@ async fn paths_and_queries() {
         not in this release -> 400 invalid_request: POST /v1/tenants/{t}/instances/{id}/migrate is not in this release
         not in this release -> 400 invalid_request: POST /v1/tenants/{t}/tasks/lease is not in this release
         not in this release -> 400 invalid_request: GET /v1/tenants/{t}/schedules is not in this release
-        not in this release -> 400 invalid_request: POST /v1/cluster/shards/{s}/transfer is not in this release
+        no such node -> 400 invalid_request: path, segment {n}: "9" is no member; there are n1.1
+        no reason -> 400 invalid_request: the body lacks the member reason: a text (why, for the audit)
+        no node -> 400 invalid_request: body member to: node "two" is no n<number>.<incarnation>, such as n2.1
+        no such shard -> 400 invalid_request: there is no such shard
     "#]].assert_eq(&said(table).await);
 }
 

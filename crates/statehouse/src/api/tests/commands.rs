@@ -264,6 +264,21 @@ async fn a_late_house_is_an_unknown_outcome() {
             Box::pin(async { Ok(super::Answer::Credential(credential)) })
         }
 
+        fn hand_over(
+            &self,
+            _: super::ShardId,
+            _: Option<super::NodeId>,
+        ) -> futures::future::BoxFuture<'_, Result<super::NodeId, super::Rejection>> {
+            Box::pin(std::future::pending())
+        }
+
+        fn copy(
+            &self,
+            _: super::ShardId,
+        ) -> futures::future::BoxFuture<'_, Result<super::ShardCopy, super::Rejection>> {
+            Box::pin(std::future::pending())
+        }
+
         fn readiness(&self) -> super::Readiness {
             super::Readiness { ready: false, waiting_for: Vec::new(), apply_lag: 0 }
         }

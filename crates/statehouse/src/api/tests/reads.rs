@@ -2,8 +2,11 @@
 
 use expect_test::expect;
 use futures::StreamExt as _;
+use http_body_util::BodyExt as _;
+use tower::ServiceExt as _;
+
 use statehouse_contract::{
-    Answer, Consistency, Query, Rejection, RejectionCode, WatchScope, view::Changes,
+    Answer, Consistency, Digest, Query, Rejection, RejectionCode, WatchScope, view::Changes,
 };
 
 use super::{Ask, Face, Fake, answers};
@@ -202,6 +205,29 @@ async fn a_dump_is_every_page_one_object_a_line() {
 
     "#]]
     .assert_eq(&seen.transcript());
+}
+
+#[tokio::test]
+async fn a_copy_of_a_shard_says_what_has_to_come_and_comes_whole() {
+    let face = Face::new(Fake::new());
+    let seen = face.send(Ask::get("/v1/cluster/shards/3/snapshot")).await;
+    let header = |name: &str| seen.header(name).unwrap().to_owned();
+    assert_eq!(header("content-type"), "application/octet-stream");
+    let told = ["cluster", "shards", "position", "term", "level"]
+        .map(|name| header(&format!("x-statehouse-{name}")));
+    assert_eq!(told, ["c0ffee", "4", "9", "2", "1"]);
+    assert_eq!(header("content-length"), seen.body.len().to_string());
+    assert_eq!(header("x-statehouse-digest"), Digest::of(&seen.body).to_string());
+    let said = face.send(Ask::get("/v1/cluster/shards/4/snapshot")).await.refusal();
+    assert_eq!(said, "400 invalid_request: there is no such shard");
+}
+
+#[tokio::test]
+async fn a_copy_that_ends_too_early_breaks_the_answer() {
+    let face = Face::new(Fake { copy_short_by: 1, ..Fake::new() });
+    let ask = Ask::get("/v1/cluster/shards/0/snapshot").request();
+    let response = face.router.clone().oneshot(ask).await.unwrap();
+    assert!(response.into_body().collect().await.is_err());
 }
 
 #[tokio::test]

@@ -103,10 +103,11 @@ async fn each_role_opens_its_routes_and_no_others() {
         .....x. POST /v1/tenants/{t}/keys/{key}/revoke
         .....x. POST /v1/tenants/{t}/quota
         ..x..x. GET /v1/cluster
-        .....x. POST /v1/cluster/nodes
+        .....x. DELETE /v1/cluster/nodes/{n}
         .....x. POST /v1/cluster/nodes/{n}/drain
         .....x. POST /v1/cluster/shards/{s}/transfer
         .....x. GET /v1/cluster/shards/{s}/dump
+        .....x. GET /v1/cluster/shards/{s}/snapshot
         xxxxxxx GET /healthz
         xxxxxxx GET /readyz
         xxxxxxx GET /metrics

@@ -23,9 +23,10 @@ async fn served(fake: Fake) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let end = tokio::spawn(serve(listener, None, face.state, async {
+    let shutdown = async {
         let _ = stopped.await;
-    }));
+    };
+    let end = tokio::spawn(serve(listener, None, face.state, shutdown, async {}));
     Served { address, stop, end }
 }
 

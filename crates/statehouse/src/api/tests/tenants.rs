@@ -89,6 +89,7 @@ async fn an_administrator_of_another_tenant_than_the_first_rules_that_one_alone(
         Ask::get("/v1/tenants"),
         Ask::post("/v1/tenants/other/quota", quota),
         Ask::get("/v1/cluster/shards/0/dump"),
+        Ask::get("/v1/cluster/shards/0/snapshot"),
     ] {
         assert_eq!(ask(governed).await.1, home);
     }

@@ -1,0 +1,267 @@
+//! Faults of a link, made on purpose: a direction that is cut, a direction that is slow.
+//!
+//! The lab and the scenarios cut a pair of nodes in one direction without touching the machine's network. The faults
+//! come from a file such as `{"to": {"2": "cut"}, "from": {"3": {"delay_ms": 40}}}`; `to` is what this node sends, and
+//! the number is the peer's. A cut stalls: nothing is refused or reset, just as with a cable that was pulled.
+//!
+//! Deliberately absent: faults without a file (a node started without one cannot be given any), and loss of single
+//! bytes, which TCP would hide. While no fault is set this costs one relaxed load for a read or write.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    future::poll_fn,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tracing::{info, warn};
+
+/// How often the file is read.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A file above this size is no list of faults.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// The longest delay; more is a cut.
+const DELAY_MS_MAX: u64 = 60_000;
+
+/// Which way bytes go, seen from this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From this node to the peer.
+    To,
+    /// From the peer to this node.
+    From,
+}
+
+/// What is wrong with one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fault {
+    /// Nothing passes until it is healed.
+    Cut,
+    /// Every chunk passes this many milliseconds late.
+    DelayMs(u64),
+}
+
+/// All faults of this node's links, by the peer's number.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct FaultPlan {
+    /// What this node sends.
+    pub to: BTreeMap<u32, Fault>,
+    /// What this node hears.
+    pub from: BTreeMap<u32, Fault>,
+}
+
+impl FaultPlan {
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let too_slow = |fault: &Fault| matches!(fault, Fault::DelayMs(ms) if *ms > DELAY_MS_MAX);
+        if plan.to.values().chain(plan.from.values()).any(too_slow) {
+            return Err(format!("a delay is above {DELAY_MS_MAX} ms; use a cut"));
+        }
+        Ok(plan)
+    }
+
+    fn get(&self, direction: Direction, peer: u32) -> Option<Fault> {
+        let side = match direction {
+            Direction::To => &self.to,
+            Direction::From => &self.from,
+        };
+        side.get(&peer).copied()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.to.is_empty() && self.from.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inside {
+    plan: FaultPlan,
+    // Whoever stalls in a cut; all are woken by every change and look again.
+    stalled: Vec<Waker>,
+}
+
+/// The faults that hold now.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    any: AtomicBool,
+    inside: Mutex<Inside>,
+}
+
+impl Faults {
+    /// Returns whether any fault is set; everything else is asked only then.
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Replaces all faults and wakes whoever stalls.
+    pub(crate) fn set(&self, plan: FaultPlan) {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        self.any.store(!plan.is_empty(), Ordering::Relaxed);
+        inside.plan = plan;
+        let stalled = std::mem::take(&mut inside.stalled);
+        drop(inside);
+        stalled.into_iter().for_each(Waker::wake);
+    }
+
+    /// Returns the fault of one direction; at a cut the task is woken by the next change.
+    pub(crate) fn look(
+        &self,
+        direction: Direction,
+        peer: u32,
+        context: &mut Context<'_>,
+    ) -> Option<Fault> {
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let fault = inside.plan.get(direction, peer);
+        if fault == Some(Fault::Cut)
+            && !inside.stalled.iter().any(|waker| waker.will_wake(context.waker()))
+        {
+            inside.stalled.push(context.waker().clone());
+        }
+        fault
+    }
+
+    /// Waits until a connection to this peer could be made: both directions are open, and late by their delays.
+    pub(crate) async fn passage(&self, peer: u32) {
+        if !self.any() {
+            return;
+        }
+        let mut late = 0;
+        for direction in [Direction::To, Direction::From] {
+            let fault = poll_fn(|context| match self.look(direction, peer, context) {
+                Some(Fault::Cut) => Poll::Pending,
+                other => Poll::Ready(other),
+            });
+            if let Some(Fault::DelayMs(ms)) = fault.await {
+                late += ms;
+            }
+        }
+        sleep(Duration::from_millis(late)).await;
+    }
+
+    /// Follows a file from now on, until what is returned is dropped. No file means no faults.
+    pub(crate) fn follow(self: Arc<Self>, path: PathBuf) -> FaultsFile {
+        FaultsFile(tokio::spawn(async move {
+            let mut tick = interval(LOOK_EVERY);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // Whether a text is good or bad is said once, not fifty times a second.
+            let mut seen = None;
+            loop {
+                tick.tick().await;
+                // A few bytes of a local file that only a test writes: not worth a thread.
+                let text = read(&path);
+                if seen.as_ref() == Some(&text) {
+                    continue;
+                }
+                match &text {
+                    Ok(None) => self.set(FaultPlan::default()),
+                    Ok(Some(bytes)) => self.take_over(&path, bytes),
+                    Err(error) => warn!(path = %path.display(), error, "the faults cannot be read"),
+                }
+                seen = Some(text);
+            }
+        }))
+    }
+
+    fn take_over(&self, path: &Path, bytes: &[u8]) {
+        match FaultPlan::parse(bytes) {
+            Ok(plan) => {
+                info!(?plan, "faults of the links were set");
+                self.set(plan);
+            }
+            Err(error) => {
+                let path = path.display();
+                warn!(%path, error, "the faults cannot be understood; the last ones stay");
+            }
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    if size > FILE_BYTES_MAX {
+        return Err(format!("{size} bytes; a list of faults has at most {FILE_BYTES_MAX}"));
+    }
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Keeps the faults in step with their file while it lives.
+#[derive(Debug)]
+pub(crate) struct FaultsFile(JoinHandle<()>);
+
+impl Drop for FaultsFile {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn the_file_says_who_is_cut_and_who_is_late() {
+        let text = br#"{"to": {"2": "cut"}, "from": {"3": {"delay_ms": 40}}}"#;
+        let plan = FaultPlan::parse(text).unwrap();
+        assert_eq!(plan.get(Direction::To, 2), Some(Fault::Cut));
+        assert_eq!(plan.get(Direction::From, 2), None);
+        assert_eq!(plan.get(Direction::From, 3), Some(Fault::DelayMs(40)));
+        assert!(FaultPlan::parse(b"{}").unwrap().is_empty());
+        for wrong in [r#"{"too": {}}"#, r#"{"to": {"x": "cut"}}"#, r#"{"to": {"1": "slow"}}"#, ""] {
+            assert!(FaultPlan::parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        let late = FaultPlan::parse(br#"{"to": {"1": {"delay_ms": 60001}}}"#).unwrap_err();
+        assert!(late.contains("use a cut"), "{late}");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_followed_and_a_broken_one_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("faults.json");
+        let put = |text: &str| {
+            fs::write(folder.path().join("draft"), text).unwrap();
+            fs::rename(folder.path().join("draft"), &path).unwrap();
+        };
+        let faults = Arc::new(Faults::default());
+        let _followed = Arc::clone(&faults).follow(path.clone());
+        let until = async |wanted: bool| {
+            while faults.any() != wanted {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        put(r#"{"to": {"2": "cut"}}"#);
+        timeout(SOON, until(true)).await.unwrap();
+        // The waiting dial is let through by the file's end, not by the broken text before it.
+        let mut dial = Box::pin(faults.passage(2));
+        put("{");
+        assert!(timeout(Duration::from_millis(100), &mut dial).await.is_err());
+        fs::remove_file(&path).unwrap();
+        timeout(SOON, dial).await.unwrap();
+        assert!(!faults.any());
+    }
+}

@@ -1,0 +1,220 @@
+//! What two nodes say before anything else on the log's wire: who they are, and that they share cluster and cookie.
+//!
+//! The accepting side speaks first, with a number that is used once; the dialler answers with its hello, sealed by the
+//! cookie; the accepting side judges it and seals its own answer. Nobody tells the cookie. Versions are a range on each
+//! side: the newest that both know is spoken, so that an older and a newer build work side by side.
+//!
+//! Absent on purpose: secrecy and proof of identity. Certificates give those (`security.rs`); the cookie keeps clusters
+//! apart that were wired together by mistake.
+
+use std::{io, time::Duration};
+
+use bincode::{Decode, Encode};
+use statehouse_contract::{Digest, NodeId};
+use statehouse_log::Lane;
+use tokio::time::timeout;
+
+use super::{Ground, frames};
+use crate::{cookie::Cookie, identity::ClusterId, socket::Socket};
+
+/// The versions of this wire that this build speaks, oldest and newest.
+pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+/// How long the whole greeting may take.
+const GREETING_MAX: Duration = Duration::from_secs(3);
+
+type Nonce = [u8; 32];
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) enum Purpose {
+    /// Questions of the log, on the lane of this number.
+    Lane(u8),
+    /// A node that has no identity yet asks for one.
+    Join,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Challenge {
+    versions: (u16, u16),
+    nonce: Nonce,
+}
+
+/// What the dialler says about itself.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Hello {
+    /// The version that will be spoken.
+    pub(crate) version: u16,
+    /// The cluster; a node that joins knows none yet.
+    pub(crate) cluster: Option<ClusterId>,
+    /// Who dials. A node that joins has incarnation 0.
+    pub(crate) from: NodeId,
+    /// Whom it believes to dial; a node that joins cannot know.
+    pub(crate) to: Option<NodeId>,
+    /// What for.
+    pub(crate) purpose: Purpose,
+}
+
+#[derive(Debug, Encode, Decode)]
+struct Sealed {
+    hello: Hello,
+    nonce: Nonce,
+    seal: Digest,
+}
+
+#[derive(Debug, Encode, Decode)]
+enum Verdict {
+    Welcome { seal: Digest },
+    Refused { why: Box<str> },
+}
+
+/// Why the two did not come together.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GreetingError {
+    /// The other side refused us, and says why.
+    #[error("refused: {0}")]
+    Refused(Box<str>),
+    /// We refuse the other side.
+    #[error("{0}")]
+    Unwelcome(String),
+    /// The connection broke, or what came was no greeting.
+    #[error("no greeting: {0}")]
+    Broken(#[from] io::Error),
+    /// It took too long.
+    #[error("no greeting within {GREETING_MAX:?}")]
+    Late,
+}
+
+/// Numbers the lanes for the wire.
+pub(crate) const fn lane_number(lane: Lane) -> u8 {
+    match lane {
+        Lane::Urgent => 0,
+        Lane::Append => 1,
+        Lane::Snapshot => 2,
+    }
+}
+
+/// Returns the newest version that both ranges hold.
+fn common(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
+    let newest = ours.1.min(theirs.1);
+    (newest >= ours.0.max(theirs.0)).then_some(newest)
+}
+
+/// Seals a text with the cookie; the number that is used once keeps a seal from being used again.
+fn seal(cookie: &Cookie, nonce: &Nonce, what: &[u8]) -> Digest {
+    let cookie = Digest::of(cookie.text().as_bytes()).to_string();
+    let parts = [cookie.as_bytes(), nonce, what].concat();
+    Digest::of(&parts)
+}
+
+fn nonce() -> io::Result<Nonce> {
+    let mut nonce = [0; 32];
+    getrandom::fill(&mut nonce).map_err(io::Error::other)?;
+    Ok(nonce)
+}
+
+/// Greets whom we have dialled.
+///
+/// # Errors
+/// Says who refused whom and why.
+pub(crate) async fn greet(
+    socket: &mut Socket,
+    cookie: &Cookie,
+    mut hello: Hello,
+) -> Result<(), GreetingError> {
+    let greeting = async {
+        let challenge: Challenge = next(socket).await?;
+        hello.version = common(VERSIONS, challenge.versions).ok_or_else(|| {
+            let (oldest, newest) = challenge.versions;
+            GreetingError::Unwelcome(format!(
+                "it speaks versions {oldest} to {newest} of the log's wire, this build {} to {}",
+                VERSIONS.0, VERSIONS.1
+            ))
+        })?;
+        let body = statehouse_contract::codec::bare(&hello);
+        let ours = nonce()?;
+        let sealed = Sealed { seal: seal(cookie, &challenge.nonce, &body), nonce: ours, hello };
+        frames::write(socket, &sealed).await?;
+        match next(socket).await? {
+            Verdict::Refused { why } => Err(GreetingError::Refused(why)),
+            Verdict::Welcome { seal: found } if found == seal(cookie, &ours, b"welcome") => Ok(()),
+            Verdict::Welcome { .. } => {
+                Err(GreetingError::Unwelcome("it does not have the cluster's cookie".to_owned()))
+            }
+        }
+    };
+    timeout(GREETING_MAX, greeting).await.unwrap_or(Err(GreetingError::Late))
+}
+
+/// Greets whoever has dialled us, and returns what it said once everything in it was checked.
+///
+/// # Errors
+/// Says who refused whom and why; the other side has been told.
+pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hello, GreetingError> {
+    let greeting = async {
+        let ours = nonce()?;
+        frames::write(socket, &Challenge { versions: VERSIONS, nonce: ours }).await?;
+        let Sealed { hello, nonce: theirs, seal: found } = next(socket).await?;
+        let body = statehouse_contract::codec::bare(&hello);
+        let is_sealed = found == seal(&ground.cookie, &ours, &body);
+        let judged = if is_sealed {
+            judge(&hello, ground, socket.proves(hello.from.number))
+        } else {
+            Err("the cookie is another one".to_owned())
+        };
+        match judged {
+            Ok(()) => {
+                let seal = seal(&ground.cookie, &theirs, b"welcome");
+                frames::write(socket, &Verdict::Welcome { seal }).await?;
+                Ok(hello)
+            }
+            Err(why) => {
+                frames::write(socket, &Verdict::Refused { why: why.as_str().into() }).await?;
+                Err(GreetingError::Unwelcome(why))
+            }
+        }
+    };
+    timeout(GREETING_MAX, greeting).await.unwrap_or(Err(GreetingError::Late))
+}
+
+fn judge(hello: &Hello, ground: &Ground, is_proven: bool) -> Result<(), String> {
+    let from = hello.from;
+    if common(VERSIONS, (hello.version, hello.version)).is_none() {
+        return Err(format!("version {} of the log's wire is not spoken here", hello.version));
+    }
+    if !is_proven {
+        return Err(format!("the certificate is not that of node-{}", from.number));
+    }
+    match (hello.purpose, hello.cluster) {
+        (Purpose::Join, None) => return Ok(()),
+        (_, Some(cluster)) if cluster == ground.cluster => {}
+        (_, Some(cluster)) => {
+            return Err(format!("this is cluster {}, not cluster {cluster}", ground.cluster));
+        }
+        (Purpose::Lane(_), None) => return Err("no cluster was named".to_owned()),
+    }
+    if let Some(to) = hello.to.filter(|to| *to != ground.own) {
+        return Err(format!("this is {}, not {to}", ground.own));
+    }
+    if ground.roll.members().is_gone(from) {
+        return Err(format!("{from} is no member any more; it joins again as a new one"));
+    }
+    Ok(())
+}
+
+async fn next<T: Decode<()>>(socket: &mut Socket) -> Result<T, GreetingError> {
+    let found = frames::read(socket, frames::GREETING_BYTES_MAX).await?;
+    found.ok_or_else(|| GreetingError::Broken(io::ErrorKind::UnexpectedEof.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_version_that_both_know_is_spoken() {
+        assert_eq!(common((1, 3), (2, 5)), Some(3));
+        assert_eq!(common((2, 5), (1, 3)), Some(3));
+        assert_eq!(common((1, 1), (2, 3)), None);
+        assert_eq!(common((3, 4), (1, 2)), None);
+    }
+}
