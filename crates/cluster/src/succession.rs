@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 use statehouse_contract::NodeId;
 use statehouse_log::ShardLog;
 use tokio::{
+    io::AsyncReadExt as _,
     net::TcpStream,
     sync::mpsc,
     task::{JoinHandle, JoinSet},
@@ -24,8 +25,9 @@ use tracing::info;
 
 use crate::{log_wire::desk::Shelf, roll::Roll};
 
-/// How long a node may take to answer the confirming connection. On one machine or in one place it takes microseconds.
-const PROBE_MAX: Duration = Duration::from_millis(60);
+/// How long the confirming connection may take to be there, and then for how long it is watched. On one machine or in one
+/// place both are over within microseconds: the other side speaks first, or closes.
+const PROBE_MAX: Duration = Duration::from_millis(50);
 /// How long the next in line waits for the one before it.
 const TURN: Duration = Duration::from_millis(80);
 /// How long after one confirmation the same node is not looked at again.
@@ -55,8 +57,15 @@ pub(crate) fn watch(mut lost: mpsc::Receiver<NodeId>, roll: Roll, shelf: Shelf) 
     })
 }
 
+/// Looks whether somebody listens there who stays: while the system tears a dead process down, its listener may still take
+/// a connection, and closes it a moment later.
 async fn is_alive(address: &str) -> bool {
-    matches!(timeout(PROBE_MAX, TcpStream::connect(address)).await, Ok(Ok(_)))
+    let looked = async {
+        let mut connection = TcpStream::connect(address).await?;
+        // What comes does not matter, only that the connection is there: silence within the time is no evidence.
+        timeout(PROBE_MAX, connection.read_u8()).await.unwrap_or(Ok(0))
+    };
+    matches!(timeout(2 * PROBE_MAX, looked).await, Ok(Ok(_)))
 }
 
 async fn succeed(log: ShardLog, dead: NodeId) {
@@ -77,7 +86,7 @@ fn turn_of(own: NodeId, shard: u32, heirs: &[NodeId]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
     #[test]
     fn each_heir_has_its_own_turn_and_shards_are_spread() {
@@ -99,8 +108,23 @@ mod tests {
     async fn a_node_that_listens_is_alive_and_one_that_does_not_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        assert!(is_alive(&address).await);
-        drop(listener);
+        assert!(is_alive(&address).await, "it listens and says nothing: it may be stopped");
+        drop(listener.accept().await.unwrap());
+        let asked = address.clone();
+        let probed = tokio::spawn(async move { is_alive(&asked).await });
+        let (mut speaking, _) = listener.accept().await.unwrap();
+        speaking.write_all(b"challenge").await.unwrap();
+        assert!(probed.await.unwrap(), "it speaks");
+        drop((speaking, listener));
         assert!(!is_alive(&address).await);
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_closes_what_it_has_taken_belongs_to_a_dead_process() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let probed = tokio::spawn(async move { is_alive(&address).await });
+        drop(listener.accept().await.unwrap());
+        assert!(!probed.await.unwrap());
     }
 }

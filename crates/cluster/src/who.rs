@@ -58,13 +58,21 @@ impl Who {
             });
         }
         let shards = seats.iter().map(|seat| seat.shard_view()).collect();
-        ClusterView { node: self.node.to_string(), members: views, shards, instance }
+        let (node, cpu_us) = (self.node.to_string(), cpu_us());
+        ClusterView { node, cpu_us, members: views, shards, instance }
     }
 
     /// Returns where a node's API is.
     pub(crate) fn api_of(&self, node: NodeId) -> Option<Box<str>> {
         self.roll.members().0.get(&node).map(|document| document.api.as_str().into())
     }
+}
+
+/// Returns the CPU time of this process.
+fn cpu_us() -> u64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let whole = u64::try_from(spent.tv_sec).unwrap_or(0) * 1_000_000;
+    whole + u64::try_from(spent.tv_nsec).unwrap_or(0) / 1_000
 }
 
 fn member(node: NodeId, document: &MemberDocument, state: PeerState) -> MemberView {

@@ -264,6 +264,9 @@ pub struct Credential {
 pub struct ClusterView {
     /// The answering node.
     pub node: String,
+    /// CPU time that its process has taken since it was started, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
     /// Every member.
     pub members: Vec<MemberView>,
     /// Every shard, as the answering node sees it.

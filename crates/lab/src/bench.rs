@@ -26,7 +26,7 @@ use crate::{
     links::{Homes, Places, TLS},
     pace::{Pace, Slots},
     report::{Frame, Report},
-    survey::{Patience, Sighting, changes, shards, survey},
+    survey::{Patience, Sighting, changes, cpu_us, shards, survey},
     tally::Tally,
     trust::Trust,
     workload::{Length, Mode, Workload},
@@ -228,11 +228,24 @@ async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Rep
     });
     let anchors = tokio::spawn(anchors(Arc::clone(&plan)));
     prepare(&plan, options.clients).await?;
+    // The CPU time is that of the measured time; the look itself is a question among thousands.
+    let begin = tokio::spawn({
+        let (nodes, warm_up) = (nodes.clone(), options.warm_up);
+        async move {
+            tokio::time::sleep(warm_up).await;
+            sightings(&nodes).await
+        }
+    });
     let Measured { tally, time, gaps } = measure(&plan, &options).await?;
     anchors.abort();
+    let after = sightings(&nodes).await;
+    begin.abort();
+    // A load that ended before its warm-up was over measured nothing.
+    let begin = begin.await.unwrap_or_default();
     let mut report = Report::new(frame(&options, time), &tally);
     report.gaps = gaps;
-    report.leader_changes = changes(&before, &sightings(&nodes).await);
+    report.leader_changes = changes(&before, &after);
+    report.spend(cpu_us(&begin, &after));
     if let Some((recorder, path)) = own {
         match finish(&recorder, &nodes, GRACE_MS, SKEW_MS).await {
             Ok(dumped) => report.notes.extend(remarks(&dumped)),

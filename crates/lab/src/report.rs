@@ -42,6 +42,8 @@ pub struct Report {
     pub repeated: u64,
     /// The longest time without an acknowledged command of each shard that was asked; none for reads.
     pub gaps: Vec<Gap>,
+    /// CPU time of all nodes together for a request, in microseconds; none when a node did not tell or was started again.
+    pub cpu_us: Option<f64>,
     /// By how much the terms of all shards rose during the run; none when the nodes did not tell.
     pub leader_changes: Option<u64>,
     /// What went wrong besides, such as a dump that was refused.
@@ -135,9 +137,21 @@ impl Report {
             codes: tally.codes.clone(),
             repeated: tally.repeated,
             gaps: Vec::new(),
+            cpu_us: None,
             leader_changes: None,
             notes: Vec::new(),
         }
+    }
+}
+
+impl Report {
+    /// Notes the CPU time that the nodes took for all requests.
+    pub(crate) fn spend(&mut self, cpu_us: Option<u64>) {
+        let requests = Some(self.requests).filter(|requests| *requests > 0);
+        // Microseconds and requests of one run are far below the numbers that a float cannot hold.
+        #[allow(clippy::cast_precision_loss)]
+        let each = |(cpu, requests): (u64, u64)| cpu as f64 / requests as f64;
+        self.cpu_us = cpu_us.zip(requests).map(each);
     }
 }
 
@@ -169,6 +183,9 @@ impl fmt::Display for Report {
         }
         gaps::table(f, &self.gaps)?;
         writeln!(f)?;
+        if let Some(cpu) = self.cpu_us {
+            writeln!(f, "CPU of all nodes: {cpu:.0} us a request")?;
+        }
         if let Some(changes) = self.leader_changes.filter(|changes| *changes > 0) {
             writeln!(f, "leader changes: {changes}")?;
         }
@@ -223,6 +240,7 @@ mod tests {
         let gap = |shard, ms| Gap { shard, from: 20.5, ms };
         report.gaps = vec![gap(0, 99.9), gap(1, 812.3)];
         report.leader_changes = Some(2);
+        report.spend(Some(3 * report.requests));
         assert_eq!((report.requests, report.throughput, report.repeated), (101, 10.0, 1));
         assert!((report.latency_ms.p99 - 99.0).abs() < 0.2, "{:?}", report.latency_ms);
         assert!(
@@ -237,6 +255,7 @@ mod tests {
             "only a gap that is worth a look is shown: {text}"
         );
         assert!(text.contains("leader changes: 2\n"), "{text}");
+        assert!(text.contains("CPU of all nodes: 3 us a request\n"), "{text}");
         assert!(
             text.contains("10 requests/s ended well")
                 && text.contains("answers: ok 100, overloaded 1"),

@@ -31,6 +31,8 @@ pub(crate) enum Patience {
 pub(crate) struct Sighting {
     /// Its name; empty when it told none.
     pub(crate) node: String,
+    /// CPU time of its process since it was started, in microseconds; nothing when it did not say.
+    pub(crate) cpu_us: Option<u64>,
     /// Its shards, by number.
     pub(crate) shards: BTreeMap<u32, Standing>,
 }
@@ -52,7 +54,8 @@ impl Sighting {
             Some((u32::try_from(name).ok()?, standing))
         };
         let node = answer.get("node").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Self { node, shards: shards.iter().filter_map(standing).collect() }
+        let cpu_us = answer.get("cpu_us").and_then(Value::as_u64);
+        Self { node, cpu_us, shards: shards.iter().filter_map(standing).collect() }
     }
 }
 
@@ -96,6 +99,19 @@ pub(crate) fn changes(before: &[Sighting], after: &[Sighting]) -> Option<u64> {
     let rise =
         |(shard, term): (&u32, &u64)| term.saturating_sub(*before.get(shard).unwrap_or(term));
     Some(after.iter().map(rise).sum())
+}
+
+/// Returns the CPU time that the nodes took between two looks, in microseconds; nothing when one of them did not say, or
+/// was started again in between.
+pub(crate) fn cpu_us(before: &[Sighting], after: &[Sighting]) -> Option<u64> {
+    let taken = |node: &Sighting| {
+        let was = before.iter().find(|earlier| earlier.node == node.node)?;
+        node.cpu_us?.checked_sub(was.cpu_us?)
+    };
+    if after.is_empty() || after.len() != before.len() {
+        return None;
+    }
+    after.iter().map(taken).sum()
 }
 
 fn terms(seen: &[Sighting]) -> BTreeMap<u32, u64> {
@@ -146,6 +162,19 @@ mod tests {
         assert_eq!(changes(&[], &after), None);
         assert_eq!(shards(&before), Some(2));
         assert_eq!(shards(&[Sighting::default()]), None);
+    }
+
+    #[test]
+    fn cpu_time_is_summed_over_nodes_that_ran_all_the_time() {
+        let node = |name: &str, cpu: u64| Sighting::read(&json!({"node": name, "cpu_us": cpu}));
+        let before = [node("a", 100), node("b", 50)];
+        assert_eq!(cpu_us(&before, &[node("b", 80), node("a", 101)]), Some(31));
+        assert_eq!(cpu_us(&before, &[node("a", 99), node("b", 80)]), None, "started again");
+        assert_eq!(cpu_us(&before, &[node("a", 101)]), None, "one is away");
+        assert_eq!(cpu_us(&before, &[node("a", 101), node("c", 80)]), None, "another one");
+        assert_eq!(cpu_us(&[], &[]), None);
+        let silent = Sighting::read(&json!({"node": "a"}));
+        assert_eq!(cpu_us(std::slice::from_ref(&silent), std::slice::from_ref(&silent)), None);
     }
 
     #[test]

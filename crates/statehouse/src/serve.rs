@@ -11,6 +11,7 @@
 
 use std::{
     future::Future,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +19,7 @@ use std::{
 };
 
 use clap::Args;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use statehouse_cluster::{Bootstrap, NodeError};
@@ -48,6 +49,9 @@ const PID_FILE: &str = "statehouse.pid";
 
 /// Name of the file in DATA/node-K that holds the settings of the last start.
 pub(crate) const SETTINGS_FILE: &str = "node.toml";
+
+/// Connections to the API that may wait to be accepted.
+const BACKLOG: u32 = 1_024;
 
 /// What the end of a node may take after its API has stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(limits::DRAIN_MS_MAX / 8);
@@ -134,9 +138,10 @@ impl Started {
         let tls = tls(&settings.api)?;
         let scheme = scheme(tls.as_ref());
         let directory = settings.directory();
-        // The address first, because the node tells it to others; but a directory in use is the better reason.
-        let bound = TcpListener::bind(settings.api.listen).await;
-        let address = bound.as_ref().ok().and_then(|listener| listener.local_addr().ok());
+        // The address first, because the node tells it to others; but a directory in use is the better reason. Nobody is
+        // let in before the node is up: who is refused asks another node at once, who were let in would wait.
+        let bound = reserve(settings.api.listen);
+        let address = bound.as_ref().ok().and_then(|socket| socket.local_addr().ok());
         let clock = SystemClock::start();
         let api = settings.api.advertise.clone();
         let api = api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen)));
@@ -145,7 +150,7 @@ impl Started {
         node_started.register(pipeline.meters());
         let node = node_started.id();
         let house = House::new(node_started);
-        let listener = match bound {
+        let listener = match bound.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => listener,
             Err(error) => {
                 house.close(CLOSE_MAX).await;
@@ -251,7 +256,7 @@ static STDIN_ENDED: tokio::sync::Notify = tokio::sync::Notify::const_new();
 // The thread ends with the process: nothing else can end a blocking read.
 fn stop_with_stdin() {
     std::thread::spawn(|| {
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
         STDIN_ENDED.notify_one();
     });
 }
@@ -311,9 +316,18 @@ fn tls(settings: &ApiSettings) -> Result<Option<TlsAcceptor>, Failure> {
     Ok(Some(acceptor))
 }
 
-fn address_taken(address: SocketAddr, error: &std::io::Error) -> Failure {
+/// Takes an address without letting anybody in yet.
+fn reserve(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A node that is started again must not wait for the connections of its former life.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn address_taken(address: SocketAddr, error: &io::Error) -> Failure {
     let exit = match error.kind() {
-        std::io::ErrorKind::AddrInUse => Exit::Conflict,
+        io::ErrorKind::AddrInUse => Exit::Conflict,
         _ => Exit::Usage,
     };
     Failure::new(

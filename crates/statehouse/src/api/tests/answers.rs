@@ -129,6 +129,7 @@ fn row() -> InstanceRow {
 fn cluster() -> ClusterView {
     ClusterView {
         node: "n1.1".to_owned(),
+        cpu_us: 1_500_000,
         members: vec![MemberView {
             node: "n1.1".to_owned(),
             state: "up".to_owned(),

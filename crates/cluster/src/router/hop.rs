@@ -1,0 +1,158 @@
+//! The one hop: to whom a command for a shard goes, and what comes back from there.
+//!
+//! Invariant: "not done" is answered only where nothing left this node or the other side says so itself; everything else
+//! that goes wrong on the way is "not known yet".
+
+use std::{sync::PoisonError, time::Duration};
+
+use ractor::{ActorRef, MessagingErr, rpc::CallResult};
+use statehouse_contract::{
+    CommandEnvelope, InstanceKey, NodeId, Receipt, Rejection, RejectionCode, ShardId, codec,
+};
+use statehouse_log::{Leadership, Part};
+use statehouse_runtime::{Seat, reject};
+
+use super::Router;
+use crate::{
+    forward::{Asked, Told},
+    gate::{self, GateMessage},
+};
+
+/// After how long without an answer a forwarded command is taken for unknown and repeated; it doubles each time, so that
+/// a slow leader is not flooded by repeats.
+pub(super) const SILENCE: Duration = Duration::from_millis(300);
+pub(super) const SILENCE_MAX: Duration = Duration::from_millis(2_400);
+
+/// Where a command goes.
+pub(super) enum Route {
+    /// This node leads.
+    Here,
+    /// Another node may lead.
+    There(ActorRef<GateMessage>),
+    /// Nobody is known to lead, or there is no way to them.
+    Nobody,
+}
+
+impl Router {
+    pub(super) fn route(&self, seat: &Seat) -> Route {
+        let believed = match *seat.log().leadership().borrow() {
+            Leadership::Leading { .. } => return Route::Here,
+            Leadership::Following { leader } => leader,
+            Leadership::Stopped => None,
+        };
+        let shard = seat.shard();
+        let hint = self.hint(shard, |hint| *hint);
+        let told = hint.filter(|(term, _)| *term > seat.log().numbers().term).map(|(_, node)| node);
+        let node = told.or(believed).filter(|node| *node != seat.log().node());
+        let found = match node {
+            Some(node) => gate::of_node(shard, node),
+            None => gate::of_leader(shard),
+        };
+        found.map_or(Route::Nobody, Route::There)
+    }
+
+    fn hint<T>(&self, shard: ShardId, look: impl FnOnce(&mut Option<(u64, NodeId)>) -> T) -> T {
+        let mut hints = self.inner.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = usize::try_from(shard.0).unwrap_or(usize::MAX);
+        match hints.get_mut(place) {
+            Some(hint) => look(hint),
+            None => look(&mut None),
+        }
+    }
+
+    /// Sends a command over the one hop.
+    pub(super) async fn forwarded(
+        &self,
+        seat: &Seat,
+        gate: &ActorRef<GateMessage>,
+        envelope: CommandEnvelope,
+        silence: Duration,
+    ) -> Result<Receipt, Rejection> {
+        let (shard, left) = (seat.shard(), Duration::from_millis(envelope.remaining_ms));
+        let asked = Asked::Submit { shard, envelope: Box::new(envelope) };
+        let frame = codec::encode(&asked).map_err(|error| {
+            Rejection::gateway(RejectionCode::PayloadTooLarge, error.to_string())
+        })?;
+        let mut leadership = seat.log().leadership();
+        leadership.mark_unchanged();
+        let asking = gate.call(|reply| GateMessage::Rpc(frame, reply), Some(silence.min(left)));
+        let told = tokio::select! {
+            told = asking => told,
+            // Another leader: the old one may have written it or not, and will perhaps never say.
+            _ = leadership.changed() => return Err(reject::unknown()),
+        };
+        let bytes = match told {
+            Ok(CallResult::Success(bytes)) => bytes,
+            // Nothing was sent: the gate is known to be gone.
+            Err(MessagingErr::ChannelClosed) => return Err(seat.why_closed()),
+            // It may have arrived.
+            Ok(_) | Err(_) => return Err(reject::unknown()),
+        };
+        match codec::decode(&bytes) {
+            Ok(Told::Receipt(receipt)) => Ok(*receipt),
+            Ok(Told::Rejected(no)) => Err(*no),
+            Ok(Told::NotLeader { term, leader }) => {
+                self.hint(shard, |hint| {
+                    if let Some(leader) = leader
+                        && hint.is_none_or(|(known, _)| known < term)
+                    {
+                        *hint = Some((term, leader));
+                    }
+                });
+                Err(reject::not_proposed_here())
+            }
+            Ok(Told::Unreadable | Told::Place { .. } | Told::HandedOver { .. }) => {
+                Err(Rejection::gateway(
+                    RejectionCode::Internal,
+                    "the node that leads the shard runs a build that cannot read this command",
+                ))
+            }
+            Err(_) => Err(reject::unknown()),
+        }
+    }
+
+    /// Hands leadership of a shard over: to a node, or to whoever should lead it. Returns whom it was offered to; whether
+    /// they took it shows in the cluster's view.
+    ///
+    /// # Errors
+    /// `invalid_request` where there is no such shard, no such voter, or nobody else; `no_leader` while nobody leads.
+    pub async fn hand_over(&self, shard: ShardId, to: Option<NodeId>) -> Result<NodeId, Rejection> {
+        let seat = self.seat(shard)?;
+        let bad = |detail: String| Rejection::gateway(RejectionCode::InvalidRequest, detail);
+        let members = seat.log().members();
+        let votes = |node: &NodeId| members.get(node).is_some_and(|m| m.part == Part::Voter);
+        if let Some(to) = to.filter(|to| !votes(to)) {
+            return Err(bad(format!("{to} is no voter of shard {shard}")));
+        }
+        let nobody = || bad(format!("shard {shard} has no other voter that could lead it"));
+        match self.route(&seat) {
+            Route::Here => seat.log().transfer(to).await.ok_or_else(nobody),
+            Route::Nobody => Err(seat.why_closed()),
+            Route::There(gate) => {
+                let question = codec::encode(&Asked::HandOver { shard, to });
+                let question = question.map_err(|error| bad(error.to_string()))?;
+                let asked = gate.call(|reply| GateMessage::Rpc(question, reply), Some(SILENCE));
+                let told = match asked.await {
+                    Ok(CallResult::Success(bytes)) => codec::decode(&bytes).ok(),
+                    Ok(_) | Err(_) => None,
+                };
+                match told {
+                    Some(Told::HandedOver { to }) => to.ok_or_else(nobody),
+                    _ => Err(reject::not_proposed_here()),
+                }
+            }
+        }
+    }
+}
+
+/// Asks a node whether an actor is awake there; nothing if it does not say.
+pub(super) async fn awake_at(node: NodeId, key: &InstanceKey) -> Option<bool> {
+    let question = codec::encode(&Asked::Place { key: key.clone() }).ok()?;
+    let agent = gate::agent(node)?;
+    let asked = agent.call(|reply| GateMessage::Rpc(question, reply), Some(SILENCE)).await;
+    let Ok(CallResult::Success(bytes)) = asked else { return None };
+    match codec::decode(&bytes) {
+        Ok(Told::Place { awake }) => Some(awake),
+        Ok(_) | Err(_) => None,
+    }
+}
