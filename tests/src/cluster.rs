@@ -5,7 +5,8 @@
 //! followed by what each node said last. One cluster runs at a time: more of them on a small machine would time out
 //! for reasons of their own.
 //!
-//! Deliberately absent: load and verdicts (`trial.rs`), and any wait that is not for something.
+//! Deliberately absent: load and verdicts (`trial.rs`), faults of the network (`cuts.rs`), and any wait that is not for
+//! something.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use statehouse_lab::{Launch, Server};
 
 use crate::{
@@ -39,8 +40,6 @@ const TOKEN: &str = "a-token-for-tests";
 const LOG_TAIL: usize = 6_000;
 /// What the nodes write: trouble, and what the harness or the reader of a failed test has to know.
 const LINES: &str = "warn,openraft=error,statehouse_log=info,statehouse_cluster::faults=info";
-/// A node says so when it has taken over its faults.
-const FAULTS_SET: &str = "faults of the links were set";
 
 static TURN: Mutex<()> = Mutex::new(());
 
@@ -161,11 +160,20 @@ impl Cluster {
     /// # Panics
     /// If the program cannot be run.
     pub fn start(&mut self, node: u32) {
+        self.start_with(node, &[]);
+    }
+
+    /// Starts a node like [`Cluster::start`], with more variables in its environment.
+    ///
+    /// # Panics
+    /// If the program cannot be run.
+    pub fn start_with(&mut self, node: u32, environment: &[(&str, &str)]) {
         let log = self.folder.join(format!("logs/node-{node}.log"));
         let log = OpenOptions::new().create(true).append(true).open(log);
         let log = log.expect("the folder takes files");
         let mut command = Command::new(binary());
         command.arg("serve").arg("--config").arg(self.directory(node).join("node.toml"));
+        command.envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         self.member(node).is(child.expect("the binary was built"));
     }
@@ -195,40 +203,6 @@ impl Cluster {
             }
             std::thread::sleep(LOOK);
         }
-    }
-
-    /// Cuts what a node sends to others and what it hears of others, each in one direction; returns when they are cut.
-    pub fn cut(&self, node: u32, to: &[u32], from: &[u32]) {
-        let side = |peers: &[u32]| -> Value {
-            peers
-                .iter()
-                .map(|peer| (peer.to_string(), json!("cut")))
-                .collect::<serde_json::Map<_, _>>()
-                .into()
-        };
-        self.faults(node, &json!({ "to": side(to), "from": side(from) }));
-    }
-
-    /// Ends all faults of a node's links.
-    pub fn heal(&self, node: u32) {
-        self.faults(node, &json!({}));
-    }
-
-    fn faults(&self, node: u32, plan: &Value) {
-        let path = self.directory(node).join("faults.json");
-        let (part, text) = (path.with_extension("part"), plan.to_string());
-        if fs::read_to_string(&path).is_ok_and(|before| before == text) {
-            return;
-        }
-        let count = || self.lines(node).iter().filter(|line| line.contains(FAULTS_SET)).count();
-        let before = count();
-        // Renamed, so that half a plan is never read.
-        let put = fs::write(&part, text).and_then(|()| fs::rename(&part, &path));
-        put.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        self.until("the faults of the links are set", || match count() {
-            now if now > before => Ok(()),
-            now => Err(format!("node {node} has said so {now} times")),
-        });
     }
 
     /// Sends a request to a node with the token, and with more headers, over a connection of its own.

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod cluster;
+mod cuts;
 pub mod member;
 pub mod node;
 pub mod stage;

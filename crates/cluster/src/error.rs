@@ -56,6 +56,16 @@ pub enum NodeError {
         /// The node.
         node: NodeId,
     },
+    /// A shard of the directory is at a feature level above what this build knows. Nothing was changed.
+    #[error("{path} is at feature level {found}, and this build knows levels up to {expected}")]
+    Level {
+        /// The file of the shard.
+        path: PathBuf,
+        /// The newest level that this build knows.
+        expected: u16,
+        /// The shard's level.
+        found: u16,
+    },
     /// The node could not join its cluster.
     #[error("the node cannot join")]
     Join(#[source] JoinError),

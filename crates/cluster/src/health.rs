@@ -50,6 +50,7 @@ mod tests {
             lag: 0,
             age_ms: None,
             live: 0,
+            level: Some(1),
             replicas: Vec::new(),
             trouble: trouble.map(ToOwned::to_owned),
         }

@@ -8,7 +8,7 @@
 use std::{io, path::Path, sync::Arc};
 
 use statehouse_contract::{
-    Actor, Command, CommandEnvelope, Digest, Key, KeyText, MemberDocument, NodeId, Receipt,
+    Actor, Build, Command, CommandEnvelope, Digest, Key, KeyText, MemberDocument, NodeId, Receipt,
     ReceiptKind, Rejection, Target, TraceContext,
 };
 use tokio::{
@@ -49,6 +49,8 @@ pub struct Joining<'a> {
     pub cookie: &'a Cookie,
     /// How connections are secured.
     pub security: &'a LinkSecurity,
+    /// What this build knows.
+    pub build: Build,
 }
 
 /// Asks the members for an identity and gives it to the directory; returns it.
@@ -56,7 +58,7 @@ pub struct Joining<'a> {
 /// # Errors
 /// The directory is in use, nobody answered, or the cluster said no.
 pub async fn join(joining: Joining<'_>) -> Result<NodeId, NodeError> {
-    let Joining { data, number, seeds, document, replace, cookie, security } = joining;
+    let Joining { data, number, seeds, document, replace, cookie, security, build } = joining;
     if identity::is_there(data) {
         return Err(NodeError::Mismatch {
             path: data.to_owned(),
@@ -69,7 +71,7 @@ pub async fn join(joining: Joining<'_>) -> Result<NodeId, NodeError> {
     let wire = Wire::new(security.clone(), faults, Arc::new(Traffic::default()));
     let mut tried = Vec::new();
     for (seed, address) in seeds {
-        match join::ask(&wire, cookie, address, *seed, &request).await {
+        match join::ask(&wire, cookie, build, address, *seed, &request).await {
             Ok(Ok(JoinGrant { node, cluster, shards })) => {
                 identity::joined(data, cluster, node, shards)?;
                 return Ok(node);
@@ -89,16 +91,28 @@ pub(crate) struct Registrar {
 }
 
 impl JoinDesk for Registrar {
-    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32) -> Served<'a> {
+    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32, level: u16) -> Served<'a> {
         Box::pin(async move {
-            join::serve(socket, number, async |request| self.mint(request).await).await
+            join::serve(socket, number, async |request| self.mint(request, level).await).await
         })
     }
 }
 
 impl Registrar {
     /// Returns the identity or the cluster's no; an error where it may be asked again.
-    async fn mint(&self, request: JoinRequest) -> io::Result<Result<JoinGrant, Box<str>>> {
+    async fn mint(
+        &self,
+        request: JoinRequest,
+        level: u16,
+    ) -> io::Result<Result<JoinGrant, Box<str>>> {
+        let raised = self.router.level();
+        if level < raised {
+            let why = format!(
+                "a shard of it is at feature level {raised}, and this build knows levels up to {level}; join with the \
+                 build that the others run"
+            );
+            return Ok(Err(why.into()));
+        }
         let JoinRequest { number, nonce, document, replace } = request;
         let node = NodeId { number, incarnation: 0 };
         // A no to the plain question is stored; whoever then says --replace asks another one.

@@ -10,9 +10,9 @@
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use ractor::{Actor, ActorRef};
-use statehouse_contract::{MemberDocument, NodeId};
+use statehouse_contract::{Build, MemberDocument, NodeId};
 use statehouse_log::Transport;
-use statehouse_runtime::{Profile, ShardHost};
+use statehouse_runtime::{Builds, Profile, ShardHost};
 use statehouse_telemetry::Meters;
 use tokio::{
     net::TcpListener,
@@ -137,7 +137,11 @@ impl Wires {
     ///
     /// # Errors
     /// The directory was made before clusters had names.
-    pub(crate) fn new(config: ClusterConfig, identity: Identity) -> Result<Self, NodeError> {
+    pub(crate) fn new(
+        config: ClusterConfig,
+        identity: Identity,
+        build: Build,
+    ) -> Result<Self, NodeError> {
         let Some(cluster) = identity.cluster else {
             return Err(NodeError::NoCluster { node: identity.node });
         };
@@ -156,6 +160,8 @@ impl Wires {
             cookie,
             wire: log_wire,
             roll: roll.clone(),
+            build,
+            builds: Builds::default(),
         });
         let transport = LogWire::new(Arc::clone(&ground));
         let listeners = (links.listener, log.listener);
@@ -166,6 +172,11 @@ impl Wires {
     pub(crate) fn bytes(&self) -> Bytes {
         let of = |wire: &Wire| Arc::clone(wire.traffic());
         Bytes { links: of(&self.link_wire), log: of(&self.ground.wire) }
+    }
+
+    /// Returns what the builds of the other nodes know.
+    pub(crate) fn builds(&self) -> Builds {
+        self.ground.builds.clone()
     }
 
     /// Returns the way of the log to other nodes.

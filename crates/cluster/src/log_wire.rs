@@ -18,10 +18,11 @@ use std::{
     time::Duration,
 };
 
-use statehouse_contract::{NodeId, ShardId, codec};
+use statehouse_contract::{Build, NodeId, ShardId, codec};
 use statehouse_log::{
     Lane as LaneName, LogRequest, Peer, Transport, TransportError, transport::Answering,
 };
+use statehouse_runtime::Builds;
 use tokio::task::JoinHandle;
 
 use crate::{cookie::Cookie, identity::ClusterId, roll::Roll, socket::Wire};
@@ -50,6 +51,10 @@ pub(crate) struct Ground {
     pub(crate) wire: Arc<Wire>,
     /// The members, with their addresses.
     pub(crate) roll: Roll,
+    /// What this build knows; every greeting tells it.
+    pub(crate) build: Build,
+    /// What the others told of theirs.
+    pub(crate) builds: Builds,
 }
 
 /// The asking side: a lane to each member.

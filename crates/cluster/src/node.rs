@@ -10,7 +10,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use statehouse_contract::{Clock, Members, NodeId};
 use statehouse_log::{Leadership, NoPeers, Origin, Part, Peer, Transport};
 use statehouse_runtime::{
-    HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning, count_violations,
+    Builds, HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning, count_violations,
     reading::members_in,
 };
 use statehouse_telemetry::Meters;
@@ -111,11 +111,12 @@ impl Node {
         let NodeConfig { data, api, region, cluster, clock, tuning, .. } = config;
         let own_document = cluster.as_ref().map(|c| document(c, &api, region.as_deref()));
         let profile = cluster.as_ref().map_or(Profile::Local, |cluster| cluster.profile);
-        let wires = cluster.map(|cluster| Wires::new(cluster, found)).transpose()?;
+        let wires = cluster.map(|cluster| Wires::new(cluster, found, tuning.build)).transpose()?;
         let transport: Arc<dyn Transport> = match &wires {
             Some(wires) => wires.transport(),
             None => Arc::new(NoPeers),
         };
+        let builds = wires.as_ref().map_or_else(Builds::default, Wires::builds);
         let roll = wires.as_ref().map_or_else(Roll::default, |wires| wires.roll.clone());
         let address = own_document.as_ref().map(|own| own.log.as_str()).unwrap_or_default();
         let peer = Peer { address: address.into() };
@@ -131,6 +132,7 @@ impl Node {
             reserve: Reserve::Contract,
             origin,
             transport,
+            builds: builds.clone(),
             clock,
             tuning,
         });
@@ -138,7 +140,14 @@ impl Node {
         identity::mark_started(&data, found)?;
         count_violations(host.metrics());
         let map = ShardMap::even(found.shards);
-        let who = Who { node: found.node, cluster: found.cluster, api, roll: roll.clone() };
+        let who = Who {
+            node: found.node,
+            cluster: found.cluster,
+            api,
+            roll: roll.clone(),
+            build: tuning.build,
+            builds,
+        };
         let router = Router::new(map, &host, who);
         let bytes = wires.as_ref().map(Wires::bytes);
         let node = Self { host, router, roll, links: Mutex::new(None), bytes, id: found.node };
@@ -281,6 +290,7 @@ async fn hand_over(seat: &Arc<Seat>, roll: &Roll) {
 fn started_badly(error: HostError) -> NodeError {
     match error {
         HostError::Locked { path } => NodeError::Locked { path },
+        HostError::Level { path, expected, found } => NodeError::Level { path, expected, found },
         other => NodeError::Part { what: other.to_string(), source: Box::new(other) },
     }
 }

@@ -24,7 +24,7 @@ use std::{
 };
 
 use statehouse_contract::{
-    Clock, Command, Digest, MemberDocument, Members, NodeId, ReceiptKind, Standing,
+    Build, Clock, Command, Digest, MemberDocument, Members, NodeId, ReceiptKind, Standing,
 };
 use statehouse_log::{Examined, Peer, plant};
 use statehouse_runtime::Tuning;
@@ -53,6 +53,8 @@ pub struct Restore<'a> {
     pub registry: &'a Examined,
     /// The clock that decides.
     pub clock: Arc<dyn Clock>,
+    /// What this build knows.
+    pub build: Build,
 }
 
 /// What was made.
@@ -71,7 +73,7 @@ pub struct Restored {
 /// # Errors
 /// The directory is in use, or something could not be written; it is no node then, and the same call begins anew.
 pub async fn restore(restore: Restore<'_>) -> Result<Restored, NodeError> {
-    let Restore { data, number, document, copies, registry, clock } = restore;
+    let Restore { data, number, document, copies, registry, clock, build } = restore;
     let turn = Turn::take(data)?;
     let shards = u32::try_from(copies.len()).unwrap_or(u32::MAX);
     let drawn = ClusterId::draw();
@@ -79,7 +81,7 @@ pub async fn restore(restore: Restore<'_>) -> Result<Restored, NodeError> {
     let node = founder(number, registry);
     let (own, planted) = (data.to_owned(), copies.to_vec());
     let peer = Peer { address: document.log.as_str().into() };
-    let work = tokio::task::spawn_blocking(move || plant(&own, node, &peer, &planted)).await;
+    let work = tokio::task::spawn_blocking(move || plant(&own, node, &peer, &planted, build)).await;
     let part = |what: &str, source: Box<dyn std::error::Error + Send + Sync>| NodeError::Part {
         what: what.to_owned(),
         source,
@@ -96,7 +98,7 @@ pub async fn restore(restore: Restore<'_>) -> Result<Restored, NodeError> {
         // Alone: nobody reaches it, and it reaches nobody.
         cluster: None,
         clock,
-        tuning: Tuning::standard(),
+        tuning: Tuning { build, ..Tuning::standard() },
     };
     let running = Box::pin(Node::start_as(config, identity)).await?;
     let settled = settle(&running, document, cluster).await;

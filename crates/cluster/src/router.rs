@@ -120,9 +120,6 @@ impl Router {
             Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard")
         })?;
         let seat = self.seat(shard)?;
-        if matches!(envelope.target, Target::Shard(_)) {
-            return Err(not_in_this_release("a command to a shard"));
-        }
         self.decided(&seat, envelope).await
     }
 
@@ -205,6 +202,12 @@ impl Router {
             Route::There(gate) => self.forwarded(seat, &gate, envelope, silence).await,
             Route::Nobody => Err(seat.why_closed()),
         }
+    }
+
+    /// Returns the highest feature level that a shard has, as this node's copies know it.
+    pub(crate) fn level(&self) -> u16 {
+        let seats = self.seats().unwrap_or_default();
+        seats.iter().filter_map(|seat| seat.level()).max().unwrap_or(0)
     }
 
     /// Returns the address of the API of the node that leads an instance's shard, if it is another one.

@@ -5,10 +5,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use statehouse_contract::{
-    MemberDocument, NodeId, Standing,
+    Build, MemberDocument, NodeId, Standing,
     view::{ClusterView, MemberView, PlaceView},
 };
-use statehouse_runtime::Seat;
+use statehouse_runtime::{Builds, Seat};
 use tokio::sync::watch;
 
 use crate::{identity::ClusterId, peers::PeerState, roll::Roll};
@@ -21,6 +21,10 @@ pub(crate) struct Who {
     pub(crate) cluster: Option<ClusterId>,
     pub(crate) api: String,
     pub(crate) roll: Roll,
+    /// What this node's build knows.
+    pub(crate) build: Build,
+    /// What the builds of the others know.
+    pub(crate) builds: Builds,
 }
 
 /// The states of the other nodes, as this one sees them.
@@ -43,7 +47,7 @@ impl Who {
             .present()
             .map(|(node, document)| {
                 let seen = if node == self.node { PeerState::Up } else { state(node) };
-                member(node, document, seen)
+                MemberView { build_level: self.level_of(node), ..member(node, document, seen) }
             })
             .collect();
         if views.is_empty() {
@@ -55,11 +59,16 @@ impl Who {
                 links: String::new(),
                 log: String::new(),
                 region: None,
+                build_level: Some(self.build.level),
             });
         }
         let shards = seats.iter().map(|seat| seat.shard_view()).collect();
         let (node, cpu_us) = (self.node.to_string(), cpu_us());
         ClusterView { node, cpu_us, members: views, shards, instance }
+    }
+
+    fn level_of(&self, node: NodeId) -> Option<u16> {
+        if node == self.node { Some(self.build.level) } else { self.builds.level_of(node) }
     }
 
     /// Returns where a node's API is.
@@ -94,5 +103,6 @@ fn member(node: NodeId, document: &MemberDocument, state: PeerState) -> MemberVi
         links: document.links.clone(),
         log: document.log.clone(),
         region: document.region.clone(),
+        build_level: None,
     }
 }

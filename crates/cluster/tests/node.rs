@@ -10,9 +10,9 @@ use std::{
 
 use statehouse_cluster::{Bootstrap, Node, NodeConfig, NodeError, Router, Tuning};
 use statehouse_contract::{
-    Actor, Answer, Clock, Command, CommandEnvelope, Consistency, DefinitionName, DefinitionRef,
-    Digest, InstanceFilter, InstanceId, InstanceKey, Json, Key, KeyText, Query, ReceiptKind,
-    RejectionCode, Target, TenantId, Timestamp, TraceContext, WatchScope,
+    Actor, Answer, Build, Clock, Command, CommandEnvelope, Consistency, DefinitionName,
+    DefinitionRef, Digest, InstanceFilter, InstanceId, InstanceKey, Json, Key, KeyText, Query,
+    ReceiptKind, RejectionCode, ShardId, Target, TenantId, Timestamp, TraceContext, WatchScope,
 };
 
 const LAMP: &str = r#"{"format":"statehouse/1","version":1,"id":"lamp","initial":"off","endless":true,
@@ -229,5 +229,56 @@ async fn a_directory_in_use_or_without_identity_is_refused() {
     let node = Node::start(config(directory.path(), FOUND)).await.expect("a node");
     let no = Node::start(config(directory.path(), Bootstrap::Never)).await.unwrap_err();
     assert!(matches!(no, NodeError::Locked { .. }), "{no}");
+    node.drain(Duration::from_secs(10)).await;
+}
+
+/// The same node as a build that knows level 2.
+fn newer(data: &Path, bootstrap: Bootstrap) -> NodeConfig {
+    let tuning = Tuning { build: Build::rehearsed(2), ..Tuning::standard() };
+    NodeConfig { tuning, ..config(data, bootstrap) }
+}
+
+fn raise(shard: u32, level: u16, name: &str) -> CommandEnvelope {
+    envelope(Target::Shard(ShardId(shard)), name, Command::RaiseFeature { level })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_shard_is_raised_in_its_own_log_and_an_older_build_opens_none_of_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(newer(directory.path(), FOUND)).await.unwrap();
+    let router = node.router();
+    for shard in [1, 2, 3, 0] {
+        let told = async |level, name| router.submit(raise(shard, level, name)).await.unwrap();
+        let above = told(3, "too-far").await;
+        assert_eq!(above.kind, ReceiptKind::Refused(RejectionCode::LimitExceeded));
+        let body = above.body.as_str();
+        assert!(body.contains("level 3 is beyond the builds of n1.1 (level 2)"), "{body}");
+        let first = told(2, "first").await;
+        let (kind, body) = (first.kind, first.body.as_str());
+        let expected = format!(r#"{{"shard":{shard},"level":2,"raised":true"#);
+        assert!(kind == ReceiptKind::Accepted && body.starts_with(&expected), "{kind:?} {body}");
+        let again = told(2, "first").await;
+        assert!(again.replayed && again.body == first.body, "{again:?}");
+        let late = told(1, "late").await;
+        assert!(late.body.as_str().contains(r#""level":2,"raised":false"#), "{late:?}");
+    }
+    let nowhere = router.submit(raise(4, 2, "nowhere")).await.unwrap_err();
+    assert_eq!(nowhere.code, RejectionCode::InvalidRequest);
+    let put = Command::PutTenant { tenant: tenant() };
+    let astray = router.submit(envelope(Target::Shard(ShardId(1)), "astray", put)).await;
+    assert_eq!(astray.unwrap_err().code, RejectionCode::InvalidRequest);
+    let Answer::Cluster(view) = router.query(Query::Cluster { instance: None }).await.unwrap()
+    else {
+        panic!("another answer");
+    };
+    assert_eq!(view.members[0].build_level, Some(2));
+    assert!(view.shards.iter().all(|shard| shard.level == Some(2)), "{view:?}");
+    node.drain(Duration::from_secs(10)).await;
+
+    let error = Node::start(config(directory.path(), Bootstrap::Never)).await.unwrap_err();
+    assert!(matches!(error, NodeError::Level { expected: 1, found: 2, .. }), "{error:?}");
+    let node = Node::start(newer(directory.path(), Bootstrap::Never)).await.unwrap();
+    let again = node.router().submit(raise(1, 2, "first")).await.unwrap();
+    assert!(again.replayed, "{again:?}");
     node.drain(Duration::from_secs(10)).await;
 }

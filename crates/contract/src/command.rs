@@ -284,7 +284,7 @@ pub enum Command {
     },
     /// Allow entries of a newer feature level in a shard's log.
     RaiseFeature {
-        /// The level.
+        /// The level. A shard that has it, or a higher one, stays as it is.
         level: u16,
     },
 }

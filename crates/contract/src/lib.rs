@@ -10,6 +10,7 @@
 //! crate of ours.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod build;
 pub mod codec;
 pub mod command;
 pub mod envelope;
@@ -27,6 +28,7 @@ pub mod time;
 pub mod trace;
 pub mod view;
 
+pub use build::Build;
 pub use command::{Command, DefinitionRef, Due, Quota, Verb};
 pub use envelope::{Actor, CommandEnvelope, Key, KeyHash, Target};
 pub use id::{

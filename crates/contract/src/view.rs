@@ -296,6 +296,9 @@ pub struct MemberView {
     /// The region in which it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
+    /// The newest feature level that its build knows; left out while it is not connected to the answering node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_level: Option<u16>,
 }
 
 /// A shard as a node sees it.
@@ -322,6 +325,9 @@ pub struct ShardView {
     pub age_ms: Option<u64>,
     /// Instance actors awake here.
     pub live: u64,
+    /// Its feature level, as this copy has it; left out while its rows cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u16>,
     /// Every replica, as this one knows them.
     #[serde(default, skip_serializing_if = "is_empty")]
     pub replicas: Vec<ReplicaView>,

@@ -15,7 +15,7 @@ use std::{
     sync::Arc,
 };
 
-use statehouse_contract::{Digest, NodeId, ShardId, limits};
+use statehouse_contract::{Build, Digest, NodeId, ShardId, limits};
 use statehouse_store::{
     NodeDir, StoreError, adopt, examine_copy,
     log_file::{LogFile, LogFileOptions, LogOperation, LogPosition, StoredVote},
@@ -102,9 +102,14 @@ impl ShardLog {
 ///
 /// # Errors
 /// Says why the file is not the copy that was announced, or cannot be read by this build.
-pub fn examine(path: &Path, shard: ShardId, announced: Digest) -> Result<Examined, LogError> {
+pub fn examine(
+    path: &Path,
+    shard: ShardId,
+    announced: Digest,
+    build: Build,
+) -> Result<Examined, LogError> {
     let failed = |source| LogError::Rows { shard, source };
-    let found = examine_copy(path, shard, announced).map_err(failed)?;
+    let found = examine_copy(path, shard, announced, build).map_err(failed)?;
     let at = standing(shard, &found.meta.mark)?;
     let mut findings: Vec<String> = found
         .findings
@@ -147,6 +152,7 @@ pub fn plant(
     node: NodeId,
     peer: &Peer,
     copies: &[(PathBuf, Digest)],
+    build: Build,
 ) -> Result<(), LogError> {
     let first = ShardId(0);
     let directory =
@@ -163,7 +169,7 @@ pub fn plant(
         let failed = |source| LogError::Rows { shard, source };
         let at = standing(shard, &examined_mark(copy, shard, *digest)?)?;
         let mark = AppliedMark::alone(at, node.raft(), peer.clone()).encode();
-        adopt(&directory, shard, copy, *digest, &mark).map_err(failed)?;
+        adopt(&directory, shard, copy, *digest, &mark, build).map_err(failed)?;
         // A vote for itself in the next term, as of a node that went down before it was elected.
         let vote = StoredVote { term: at.term + 1, node: node.raft(), is_granted: false };
         begun.push(LogOperation::Vote { shard, vote });

@@ -69,8 +69,9 @@ impl ShardLog {
         shard: ShardId,
         origin: Origin,
     ) -> Result<Self, LogError> {
-        let data = ground.options.data.clone();
-        let opened = tokio::task::spawn_blocking(move || StoreRows::open(&data, shard)).await;
+        let (data, build) = (ground.options.data.clone(), ground.options.build);
+        let opened =
+            tokio::task::spawn_blocking(move || StoreRows::open(&data, shard, build)).await;
         let rows = opened
             .map_err(|_| LogError::Stopped)?
             .map_err(|source| LogError::Rows { shard, source })?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
-use statehouse_contract::{NodeId, limits};
+use statehouse_contract::{Build, NodeId, limits};
 use statehouse_store::NodeDir;
 
 use crate::error::LogError;
@@ -29,6 +29,8 @@ pub struct LogOptions {
     pub node: NodeId,
     /// How far apart the replicas are.
     pub profile: Profile,
+    /// What this build knows: no shard above its level is opened, and no copy of one taken.
+    pub build: Build,
     /// Disk space that client commands may not use up, beyond what the directory asks for itself.
     pub reserve_bytes: Reserve,
     /// Entries of a shard after which a snapshot is made.
@@ -54,6 +56,7 @@ impl LogOptions {
             data,
             node,
             profile,
+            build: Build::THIS,
             reserve_bytes: Reserve::Contract,
             snapshot_every: limits::SNAPSHOT_EVERY_ENTRIES,
             log_pages_max: None,

@@ -13,7 +13,7 @@ use std::{
 
 use bincode::{Decode, Encode};
 
-use statehouse_contract::{Digest, ShardId, codec};
+use statehouse_contract::{Build, Digest, ShardId, codec};
 use statehouse_store::{Applied, Committed, NodeDir, Store, StoreError, Verify, View};
 
 use crate::rows::{Rows, SnapshotFile, Snapshots, Standing};
@@ -30,8 +30,8 @@ pub(crate) struct StoreRows {
 
 impl StoreRows {
     /// Opens the state file of a shard. Blocks.
-    pub(crate) fn open(data: &NodeDir, shard: ShardId) -> Result<Self, StoreError> {
-        let store = Store::open(data, shard, READERS, Verify::Start)?;
+    pub(crate) fn open(data: &NodeDir, shard: ShardId, build: Build) -> Result<Self, StoreError> {
+        let store = Store::open(data, shard, READERS, Verify::Start, build)?;
         Ok(Self { store, shelf: Shelf { folder: data.snapshots(), shard } })
     }
 }

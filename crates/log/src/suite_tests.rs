@@ -11,7 +11,7 @@ use openraft::{
 };
 use tempfile::TempDir;
 
-use statehouse_contract::{NodeId, ShardId};
+use statehouse_contract::{Build, NodeId, ShardId};
 use statehouse_store::{
     Applied, Committed, NodeDir, StoreError, View,
     log_file::{LogFile, LogFileOptions},
@@ -93,7 +93,7 @@ impl StoreBuilder<Engine, ShardStorage, ShardMachine, TempDir> for Builder {
         tails.lock().unwrap().insert(SHARD, Arc::clone(&tail));
         let (room, failure) = (Arc::new(Room::default()), Failure::new());
         let (writer, _) = writer::start(file, tails, Arc::clone(&room), failure.clone()).unwrap();
-        let rows = Padded(StoreRows::open(&data, SHARD).unwrap());
+        let rows = Padded(StoreRows::open(&data, SHARD, Build::THIS).unwrap());
         let mark = AppliedMark::default();
         let is_stopping = Arc::new(AtomicBool::new(false));
         let (applier, _) =

@@ -1,4 +1,5 @@
-//! What the log of shard 0 shall say about tenants, keys, quotas, definitions and members. Pure.
+//! What the log of shard 0 shall say about tenants, keys, quotas, definitions and members, and each shard's log about its
+//! own feature level. Pure.
 //!
 //! The same as `decide.rs`, for commands that belong to no instance: in go the envelope and the few rows that matter, out
 //! comes an entry with its receipt, or a rejection. The caller has looked the key up.
@@ -7,10 +8,13 @@
 //!
 //! Invariants: a definition's versions only rise; a stored body never holds a secret.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 use statehouse_contract::{
-    Command, CommandEnvelope, DefinitionName, Digest, Json, Members, NodeId, Quota, ReceiptKind,
-    Rejection, RejectionCode, RoleName, StoredReceipt, TenantId, Timestamp,
+    Build, Command, CommandEnvelope, DefinitionName, Digest, InstanceKey, Json, Members, NodeId,
+    Quota, ReceiptKind, Rejection, RejectionCode, RoleName, ShardId, StoredReceipt, Target,
+    TenantId, Timestamp,
 };
 use statehouse_store::entry::{
     Asked, Authority, Body, Cause, CauseKind, DefinitionAdded, Entry, Header, KeyState, Refused,
@@ -18,6 +22,7 @@ use statehouse_store::entry::{
 
 use crate::{key_age, reject};
 
+mod levels;
 mod members;
 
 /// A version of a definition as the rows know it.
@@ -40,6 +45,10 @@ pub struct Rows {
     pub key_exists: bool,
     /// Every member that there ever was, for a command about members.
     pub members: Members,
+    /// The feature level of the shard, for a command that raises it.
+    pub level: u16,
+    /// The newest level that the build of each member of the shard knows, for the same; nothing where that is not known.
+    pub builds: BTreeMap<NodeId, Option<u16>>,
 }
 
 /// Under which circumstances it is decided.
@@ -51,9 +60,11 @@ pub struct Circumstances {
     pub term: u64,
     /// This node.
     pub node: NodeId,
+    /// What this node's build knows.
+    pub build: Build,
 }
 
-/// Decides a command about tenants, keys or definitions.
+/// Decides a command that belongs to no instance.
 ///
 /// # Errors
 /// A rejection that is not written down: it depends on the request alone, or the tenant is unknown.
@@ -66,6 +77,16 @@ pub fn decide(
     if let Some(no) = key_age::expired(&envelope.key, circumstances.at) {
         return Err(no);
     }
+    let shard = match (&envelope.target, &envelope.command) {
+        (Target::Shard(shard), Command::RaiseFeature { .. }) => *shard,
+        (Target::Shard(_), _) => return Err(misdirected("a shard takes its feature level alone")),
+        (_, Command::RaiseFeature { .. }) => {
+            return Err(misdirected(
+                "a feature level is raised in a shard's own log: name the shard",
+            ));
+        }
+        (Target::Instance(_) | Target::Tenant(_) | Target::Cluster, _) => ShardId(0),
+    };
     match &envelope.command {
         Command::PutTenant { tenant } => Ok(judge.put_tenant(tenant, rows)),
         Command::Deploy { name, version, digest, document } => {
@@ -90,7 +111,7 @@ pub fn decide(
         }
         Command::RemoveMember { node } => members::remove(judge, *node, &rows.members),
         Command::MoveBucket { .. } => Err(reject::not_in_this_release("moving a bucket")),
-        Command::RaiseFeature { .. } => Err(reject::not_in_this_release("raising a feature level")),
+        Command::RaiseFeature { level } => levels::raise(judge, shard, *level, rows),
         Command::LeaseTasks { .. }
         | Command::ExtendLease { .. }
         | Command::CompleteTask { .. }
@@ -99,11 +120,14 @@ pub fn decide(
         | Command::Send { .. }
         | Command::Signal { .. }
         | Command::Operate(_)
-        | Command::Fire { .. } => Err(Rejection::gateway(
-            RejectionCode::InvalidRequest,
-            "this command is for an instance, not for a tenant",
-        )),
+        | Command::Fire { .. } => {
+            Err(misdirected("this command is for an instance, not for a tenant"))
+        }
     }
+}
+
+fn misdirected(detail: &str) -> Rejection {
+    Rejection::gateway(RejectionCode::InvalidRequest, detail)
 }
 
 #[derive(Clone, Copy)]
@@ -270,11 +294,13 @@ impl<'a> Judge<'a> {
     fn refuse(self, code: RejectionCode, detail: String, what: &str) -> Entry {
         let no = reject::by_instance(code, detail);
         let no = Rejection { source: statehouse_contract::ErrorSource::Gateway, ..no };
-        let place = self
-            .envelope
-            .target
-            .tenant()
-            .map_or_else(|| "/v1/cluster".to_owned(), |tenant| format!("/v1/tenants/{tenant}"));
+        let place = match &self.envelope.target {
+            Target::Shard(shard) => format!("/v1/cluster/shards/{shard}"),
+            Target::Cluster => "/v1/cluster".to_owned(),
+            Target::Tenant(tenant) | Target::Instance(InstanceKey { tenant, .. }) => {
+                format!("/v1/tenants/{tenant}")
+            }
+        };
         let body = no.render(&place, self.envelope.correlation.as_ref(), &self.envelope.trace);
         self.answered(self.receipt(ReceiptKind::Refused(code), body), what)
     }
@@ -303,7 +329,7 @@ impl<'a> Judge<'a> {
     }
 
     fn entry(self, body: Body) -> Entry {
-        let Circumstances { at, term, node } = self.circumstances;
+        let Circumstances { at, term, node, .. } = self.circumstances;
         Entry {
             header: Header {
                 decided_term: term,

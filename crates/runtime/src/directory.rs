@@ -1,7 +1,7 @@
 //! Process groups: where an instance or a shard's gateway is found. A hint, never an authority.
 //!
-//! Three kinds of group: `shard/<id>` for every replica's gateway, `shard-leader/<id>` for the leader's, and
-//! `wf/<tenant>/<id>` for each live instance on its own node. A group may be empty, late or wrong; the worst that costs is a
+//! Four kinds of group: `shard/<id>` for every replica's gateway, `shard-leader/<id>` for the leader's, `registry/<id>` for
+//! the leader's registry, and `wf/<tenant>/<id>` for each live instance on its own node. A group may be empty, late or wrong; the worst that costs is a
 //! retry, because the log decides who may speak.
 //!
 //! Groups belong to the process, so each node has a scope of its own: two nodes in one process (tests) do not meet.
@@ -56,15 +56,15 @@ impl Directory {
         self.find(&leader_group(shard)).map(Into::into)
     }
 
-    /// Joins the group of the registry, the actor of shard 0 that decides about tenants and definitions.
-    pub fn announce_registry(&self, actor: &ActorCell) {
-        pg::join_scoped(self.scope.clone(), REGISTRY.to_owned(), vec![actor.clone()]);
+    /// Joins the group of a shard's registry, the actor that decides what belongs to no instance.
+    pub fn announce_registry(&self, shard: ShardId, actor: &ActorCell) {
+        pg::join_scoped(self.scope.clone(), registry_group(shard), vec![actor.clone()]);
     }
 
-    /// Finds the registry, if this node leads shard 0.
+    /// Finds the registry of a shard, if this node leads it.
     #[must_use]
-    pub fn find_registry(&self) -> Option<ActorRef<RegistryMessage>> {
-        self.find(REGISTRY).map(Into::into)
+    pub fn find_registry(&self, shard: ShardId) -> Option<ActorRef<RegistryMessage>> {
+        self.find(&registry_group(shard)).map(Into::into)
     }
 
     fn find(&self, group: &str) -> Option<ActorCell> {
@@ -72,7 +72,9 @@ impl Directory {
     }
 }
 
-const REGISTRY: &str = "registry";
+fn registry_group(shard: ShardId) -> String {
+    format!("registry/{shard}")
+}
 
 fn instance_group(key: &InstanceKey) -> String {
     let (tenant, instance) = (key.tenant.as_str(), key.instance.as_str());

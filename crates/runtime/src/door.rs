@@ -93,7 +93,7 @@ impl Door {
         self.take_through(key, &ask, Pool::Reserved, deadline).await.ok()
     }
 
-    /// Delivers a command about tenants, keys or definitions to the registry of shard 0 and waits for the answer.
+    /// Delivers a command that belongs to no instance to the registry of the shard and waits for the answer.
     ///
     /// # Errors
     /// The rejection that the caller gets.
@@ -106,7 +106,7 @@ impl Door {
             let permit = self.seat.admission().admit(&place, Pool::Client)?;
             let (reply, answer) = oneshot::channel();
             let delivery = Box::new(Delivery { ask: Arc::clone(&ask), permit, reply });
-            let registry = self.seat.directory().find_registry();
+            let registry = self.seat.directory().find_registry(self.seat.shard());
             let is_sent = registry.is_some_and(|registry| {
                 registry.send_message(RegistryMessage::Deliver(delivery)).is_ok()
             });

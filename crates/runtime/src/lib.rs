@@ -13,6 +13,7 @@
 )]
 
 pub mod admission;
+pub mod builds;
 pub mod decide;
 pub mod decide_registry;
 pub mod door;
@@ -44,6 +45,7 @@ mod metrics;
 pub mod restart;
 mod tree;
 
+pub use builds::{Acquaintance, Builds};
 pub use door::Door;
 pub use metrics::Metrics;
 pub use seat::Seat;

@@ -96,10 +96,10 @@ pub enum GatewayMessage {
     Tidy,
 }
 
-/// What the registry of shard 0 hears.
+/// What the registry of a shard hears.
 #[derive(Debug)]
 pub enum RegistryMessage {
-    /// A command about tenants, keys, quotas or definitions.
+    /// A command that belongs to no instance.
     Deliver(Box<Delivery>),
 }
 

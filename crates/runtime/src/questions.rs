@@ -362,9 +362,16 @@ impl Seat {
             lag: numbers.committed.unwrap_or(0).saturating_sub(numbers.applied.unwrap_or(0)),
             age_ms: self.log().age().and_then(|age| u64::try_from(age.as_millis()).ok()),
             live: self.live(),
+            level: self.level(),
             replicas: self.replicas(numbers.last.unwrap_or(0)),
             trouble,
         }
+    }
+
+    /// Returns the shard's feature level as this node's rows have it; nothing while they cannot be read.
+    #[must_use]
+    pub fn level(&self) -> Option<u16> {
+        self.log().view().meta().ok().map(|meta| meta.level)
     }
 
     fn replicas(&self, last: u64) -> Vec<ReplicaView> {

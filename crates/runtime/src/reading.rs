@@ -235,7 +235,7 @@ impl Reign {
         Ok(self.view().sweepable(&limits, after.0, after.1, limit)?)
     }
 
-    /// Reads the receipt under a key of a tenant or the cluster.
+    /// Reads the receipt under a key of a tenant, a shard or the cluster.
     ///
     /// # Errors
     /// As every reading.
@@ -247,7 +247,7 @@ impl Reign {
         Ok(self.view().receipt(target, hash)?)
     }
 
-    /// Reads the rows that matter for a command about tenants, keys or definitions.
+    /// Reads the rows that matter for a command that belongs to no instance, and gathers what else it is judged by.
     ///
     /// # Errors
     /// As every reading.
@@ -259,6 +259,11 @@ impl Reign {
         let mut rows = decide_registry::Rows::default();
         if let Command::PutMember { .. } | Command::RemoveMember { .. } = &envelope.command {
             rows.members = members_in(&view)?;
+            return Ok(rows);
+        }
+        if let Command::RaiseFeature { .. } = &envelope.command {
+            rows.level = view.meta()?.level;
+            rows.builds = self.seat().builds();
             return Ok(rows);
         }
         let tenant = match (&envelope.command, &envelope.target) {

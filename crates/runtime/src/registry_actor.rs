@@ -1,4 +1,5 @@
-//! The registry: the one actor of shard 0 that decides about tenants, keys, quotas and definitions.
+//! The registry: the one actor of a led shard that decides what belongs to no instance. In shard 0 that is everything about
+//! tenants, keys, quotas, definitions and members; in every shard it is the shard's feature level.
 //!
 //! It is the door of these commands as the instance actor is that of an instance: one at a time, a known key first, then
 //! decide, propose, and believe what apply says. These commands are rare, so it reads its rows for each of them.
@@ -22,7 +23,7 @@ use crate::{
 /// How often a decision is taken again because the rows had moved on.
 const FENCED_MAX: u32 = 16;
 
-/// The registry of shard 0.
+/// The registry of a led shard.
 #[derive(Debug)]
 pub(crate) struct Registry;
 
@@ -36,7 +37,7 @@ impl Actor for Registry {
         myself: ActorRef<Self::Msg>,
         reign: Arc<Reign>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        reign.directory().announce_registry(&myself.get_cell());
+        reign.directory().announce_registry(reign.shard(), &myself.get_cell());
         Ok(reign)
     }
 
@@ -70,6 +71,7 @@ async fn work(reign: &Reign, ask: &Ask) -> Reply {
             at: reign.decide_at(Timestamp(0)),
             term: reign.term,
             node: reign.node(),
+            build: reign.build(),
         };
         let entry = match decide(&ask.envelope, &rows, circumstances) {
             Ok(entry) => entry,
@@ -110,8 +112,8 @@ fn unreadable(why: &RowsError) -> Reply {
     match why {
         RowsError::Replaced => rejected(reject::not_proposed_here()),
         RowsError::Unreadable(what) => {
-            error!(%what, "the rows of shard 0 cannot be read");
-            let detail = "the rows of shard 0 cannot be read on this node";
+            error!(%what, "the rows of the registry cannot be read");
+            let detail = "the rows of this shard cannot be read on this node";
             rejected(Rejection::gateway(RejectionCode::Internal, detail))
         }
     }

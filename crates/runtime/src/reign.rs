@@ -9,7 +9,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use statehouse_contract::{Due, NodeId, Receipt, Rejection, ShardId, Timestamp, Version};
+use statehouse_contract::{Build, Due, NodeId, Receipt, Rejection, ShardId, Timestamp, Version};
 use statehouse_log::{Leadership, ProposeError, Urgency};
 use statehouse_store::{
     Body, Entry, Outcome,
@@ -90,6 +90,12 @@ impl Reign {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.seat.ground().node
+    }
+
+    /// Returns what this node's build knows.
+    #[must_use]
+    pub fn build(&self) -> Build {
+        self.seat.ground().tuning.build
     }
 
     /// Returns the process groups.

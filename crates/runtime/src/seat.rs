@@ -5,7 +5,7 @@
 //! Absent on purpose: leadership itself. The log says who leads, and `seat_actor.rs` follows.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use crate::{
     admission::Admission,
+    builds::Builds,
     cache::{Caches, DefinitionKey},
     directory::Directory,
     metrics::Metrics,
@@ -47,6 +48,8 @@ pub struct Ground {
     pub live: Arc<AtomicUsize>,
     /// What may be set.
     pub tuning: Tuning,
+    /// What the builds of the other nodes know.
+    pub builds: Builds,
     /// When the node began, for everything that is measured in its own time.
     pub began: Instant,
 }
@@ -146,6 +149,17 @@ impl Seat {
     /// `quota_exceeded` with the delay after which there is room again.
     pub fn charge(&self, tenant: &TenantId) -> Result<(), Rejection> {
         self.ground.quotas.take(tenant, Counted::Command)
+    }
+
+    /// Returns the newest feature level that the build of each member of the shard knows; nothing for one that is not
+    /// connected to this node.
+    pub(crate) fn builds(&self) -> BTreeMap<NodeId, Option<u16>> {
+        let Ground { node: own, tuning, builds, .. } = &self.ground;
+        let known = |node: NodeId| match node == *own {
+            true => Some(tuning.build.level),
+            false => builds.level_of(node),
+        };
+        self.log.members().into_keys().map(|node| (node, known(node))).collect()
     }
 
     /// Returns whether a definition's document is known to be in this shard's rows.

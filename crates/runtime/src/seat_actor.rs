@@ -170,20 +170,17 @@ fn shard_level(reign: &Arc<Reign>) -> Level {
     Level { name: format!("shard {}", reign.shard()), policy: SHARD, children }
 }
 
-/// The organs of a led shard; those of shard 0 include the registry.
+/// The organs of a led shard.
 fn organs_level(reign: &Arc<Reign>) -> Level {
     let mut children = Vec::new();
-    if reign.shard() == ShardId(0) {
-        let own = Arc::clone(reign);
-        children.push(permanent("registry", move |parent| {
-            let reign = Arc::clone(&own);
-            Box::pin(async move {
-                let (actor, _) = Actor::spawn_linked(None, Registry, reign, parent).await?;
-                Ok(actor.get_cell())
-            })
-        }));
-    }
-    let (timer, sweep) = (Arc::clone(reign), Arc::clone(reign));
+    let (registry, timer, sweep) = (Arc::clone(reign), Arc::clone(reign), Arc::clone(reign));
+    children.push(permanent("registry", move |parent| {
+        let reign = Arc::clone(&registry);
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(None, Registry, reign, parent).await?;
+            Ok(actor.get_cell())
+        })
+    }));
     children.push(permanent("timer", move |parent| {
         let reign = Arc::clone(&timer);
         Box::pin(async move {

@@ -14,7 +14,7 @@ use std::{
 
 use ractor::{Actor, ActorRef};
 use statehouse_contract::{
-    Clock, NodeId, ShardId, invariant,
+    Build, Clock, NodeId, ShardId, invariant,
     limits::{LIVE_INSTANCES_MAX, PASSIVATE_MS, SNAPSHOT_EVERY_ENTRIES},
     view::ShardView,
 };
@@ -27,6 +27,7 @@ use tracing::warn;
 
 use crate::{
     admission::{Admission, Capacity},
+    builds::Builds,
     cache::Caches,
     directory::Directory,
     door::Door,
@@ -48,6 +49,8 @@ pub struct Tuning {
     pub live_instances_max: usize,
     /// Entries of a shard after which a snapshot is made.
     pub snapshot_every: u64,
+    /// What this build knows; anything but [`Build::THIS`] rehearses another one.
+    pub build: Build,
 }
 
 impl Tuning {
@@ -58,6 +61,7 @@ impl Tuning {
             passivate_ms: PASSIVATE_MS,
             live_instances_max: LIVE_INSTANCES_MAX,
             snapshot_every: SNAPSHOT_EVERY_ENTRIES,
+            build: Build::THIS,
         }
     }
 }
@@ -79,6 +83,8 @@ pub struct HostConfig {
     pub origin: Origin,
     /// The way to the other replicas.
     pub transport: Arc<dyn Transport>,
+    /// What the builds of the other nodes know.
+    pub builds: Builds,
     /// The clock that decides.
     pub clock: Arc<dyn Clock>,
     /// What may be set.
@@ -107,6 +113,16 @@ pub enum HostError {
     /// The directory cannot be worked in.
     #[error("the data directory cannot be opened")]
     Directory(#[source] StoreError),
+    /// A shard is at a feature level above what this build knows. Nothing was changed.
+    #[error("{} is at feature level {found}, and this build knows levels up to {expected}", .path.display())]
+    Level {
+        /// The file of the shard.
+        path: PathBuf,
+        /// The newest level that this build knows.
+        expected: u16,
+        /// The shard's level.
+        found: u16,
+    },
     /// The log or the rows of a shard cannot be trusted or opened.
     #[error("the log cannot be opened")]
     Log(#[source] LogError),
@@ -147,6 +163,7 @@ impl ShardHost {
         let mut options = LogOptions::service(data, config.node, config.profile);
         options.reserve_bytes = config.reserve;
         options.snapshot_every = config.tuning.snapshot_every;
+        options.build = config.tuning.build;
         let log =
             NodeLog::open(options, Arc::clone(&config.transport)).await.map_err(HostError::Log)?;
         match Self::open_all(&config, &log).await {
@@ -175,11 +192,12 @@ impl ShardHost {
             metrics,
             live: Arc::new(AtomicUsize::new(0)),
             tuning: config.tuning,
+            builds: config.builds.clone(),
             began: Instant::now(),
         };
         let mut logs: Vec<ShardLog> = Vec::new();
         for shard in (0..config.shards).map(ShardId) {
-            logs.push(log.open_shard(shard, config.origin.clone()).await.map_err(HostError::Log)?);
+            logs.push(log.open_shard(shard, config.origin.clone()).await.map_err(not_opened)?);
         }
         let Some(registry) = logs.first().cloned() else {
             return Err(HostError::Tree("a node holds at least one shard".to_owned()));
@@ -272,6 +290,15 @@ impl ShardHost {
         self.begin_drain();
         self.settle(limit).await;
         self.stop(limit).await;
+    }
+}
+
+fn not_opened(error: LogError) -> HostError {
+    match error {
+        LogError::Rows { source: StoreError::Level { path, expected, found }, .. } => {
+            HostError::Level { path, expected, found }
+        }
+        other => HostError::Log(other),
     }
 }
 

@@ -8,6 +8,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
+mod build;
 mod cli;
 pub mod clock;
 mod config;

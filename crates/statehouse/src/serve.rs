@@ -22,8 +22,8 @@ use clap::Args;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
-use statehouse_cluster::{Bootstrap, NodeError};
-use statehouse_contract::{NodeId, limits};
+use statehouse_cluster::{Bootstrap, JoinError, NodeError};
+use statehouse_contract::{Build, NodeId, limits};
 use statehouse_telemetry::{LogFormat, LogSettings, Pipeline};
 
 use crate::{
@@ -87,7 +87,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     /// Runs the node until a signal ends it.
-    pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, output: Output, build: Build) -> Result<Exit, Failure> {
         let sources = Sources::from_process(self.config)
             .flag("node.data", "--data", self.data)
             .flag("api.listen", "--listen", self.listen)
@@ -99,9 +99,9 @@ impl Serve {
             );
         let loaded = settings::load(&sources)?;
         if self.join {
-            member::join_unless_there(&loaded.settings).await?;
+            member::join_unless_there(&loaded.settings, build).await?;
         }
-        let started = Started::start(&loaded, Bootstrap::Never).await?;
+        let started = Started::start(&loaded, Bootstrap::Never, build).await?;
         if let Some(file) = &self.dev_token_file {
             seed::development(&started.house, file).await?;
         }
@@ -131,8 +131,12 @@ pub(crate) struct Started {
 }
 
 impl Started {
-    /// Takes the address and opens the directory.
-    pub(crate) async fn start(loaded: &Loaded, bootstrap: Bootstrap) -> Result<Self, Failure> {
+    /// Takes the address and opens the directory, as a build that knows this.
+    pub(crate) async fn start(
+        loaded: &Loaded,
+        bootstrap: Bootstrap,
+        build: Build,
+    ) -> Result<Self, Failure> {
         let settings = &loaded.settings;
         let pipeline = telemetry(settings)?;
         let tls = tls(&settings.api)?;
@@ -145,7 +149,7 @@ impl Started {
         let clock = SystemClock::start();
         let api = settings.api.advertise.clone();
         let api = api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen)));
-        let opened = member::open(settings, &api, bootstrap, &clock).await?;
+        let opened = member::open(settings, &api, (bootstrap, build), &clock).await?;
         let node_started = opened.map_err(|error| refused(&error, &directory))?;
         node_started.register(pipeline.meters());
         let node = node_started.id();
@@ -354,10 +358,20 @@ fn refused(error: &NodeError, directory: &Path) -> Failure {
             "look for the file first; if it is gone for good: `statehouse cluster join --replace` with an empty directory".to_owned(),
         ),
         NodeError::NoCluster { .. } => (Exit::Conflict, "mismatch", "leave the settings of [cluster] out, or restore a backup into a new cluster".to_owned()),
-        NodeError::Join(_) => (
+        NodeError::Join(JoinError::Refused(_)) => (
+            Exit::Rejected,
+            "not_joined",
+            "do what the cluster says, then join again".to_owned(),
+        ),
+        NodeError::Join(JoinError::NobodyThere { .. }) => (
             Exit::Rejected,
             "not_joined",
             "is a member running at one of `cluster.seeds`, with the same cookie and authority?".to_owned(),
+        ),
+        NodeError::Level { found, .. } => (
+            Exit::Conflict,
+            "level",
+            format!("start it with a build that knows level {found}, as the other nodes run; nothing was changed"),
         ),
         NodeError::Disk { .. } => (Exit::Broken, "disk", "look at the disk and its permissions".to_owned()),
         NodeError::Part { .. } => (

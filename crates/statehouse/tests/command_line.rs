@@ -328,3 +328,15 @@ fn completions_name_the_nouns() {
         assert!(ran.stdout.contains(noun), "{noun}");
     }
 }
+
+#[test]
+fn a_build_level_that_is_none_stops_every_command() {
+    let room = Room::new();
+    for verb in [&["config", "print"][..], &["dev"], &["cluster", "status"]] {
+        let ran = room.run_with(verb, &[("STATEHOUSE_BUILD_LEVEL", "newest")]);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (2, ""), "{verb:?}: {}", ran.stderr);
+        let said = "error: usage: STATEHOUSE_BUILD_LEVEL is \"newest\", which is no feature level\n  next: set it to a \
+                    whole number from 1 to 65535, or unset it\n";
+        assert_eq!(ran.stderr, said, "{verb:?}");
+    }
+}

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use expect_test::expect;
 use statehouse_lab::{Launch, Server, free_address, http_get};
 
 const READY: Duration = Duration::from_secs(60);
@@ -36,10 +37,15 @@ impl Room {
     }
 
     fn start(&self, arguments: &[&str]) -> Server {
+        self.start_with(arguments, &[])
+    }
+
+    fn start_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Server {
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let launch = Launch {
             binary: env!("CARGO_BIN_EXE_statehouse").into(),
             arguments: arguments.iter().map(|text| (*text).to_owned()).collect(),
-            environment: Vec::new(),
+            environment: variables.iter().map(pair).collect(),
             logs: self.path("lines"),
             address: None,
         };
@@ -312,4 +318,65 @@ fn a_server_that_is_down_costs_neither_a_command_nor_a_load_run_its_end() {
     let (exit, _, stderr) = room.run(&["instance", "get", "a-1", "--servers", &both]);
     assert_eq!(exit, 6, "{stderr}");
     assert!(stderr.contains(&both.replace(',', ", ")), "{stderr}");
+}
+
+#[test]
+fn a_level_is_raised_for_every_shard_and_an_older_build_says_what_to_do() {
+    let room = Room::new();
+    let newer = [("STATEHOUSE_BUILD_LEVEL", "2")];
+    let data = room.path("data").display().to_string();
+    let dev = ["dev", "--listen", "127.0.0.1:0", "--data", &data, "--shards", "2"];
+    let server = room.start_with(&dev, &newer);
+    let ask = |arguments: &[&str]| {
+        let (exit, stdout, stderr) = room.ask(&server, arguments);
+        format!("exit {exit}\n{stdout}{stderr}")
+    };
+    expect![[r#"
+        exit 3
+        error: limit_exceeded: shard 1 stays at level 1: level 3 is beyond the builds of n1.1 (level 2); start newer ones there; then raise it again
+          next: `statehouse cluster status` shows which level each node's build knows
+    "#]].assert_eq(&ask(&["cluster", "raise", "3"]));
+    expect![[r#"
+        exit 0
+        SHARD  LEVEL  OUTCOME
+        1      2      raised
+    "#]]
+    .assert_eq(&ask(&["cluster", "raise", "2", "--shard", "1"]));
+    expect![[r#"
+        exit 0
+        SHARD  LEVEL  OUTCOME
+        1      2      had it already
+        0      2      raised
+    "#]]
+    .assert_eq(&ask(&["cluster", "raise", "2"]));
+    expect![[r#"
+        exit 3
+        error: invalid_request: there is no such shard
+          next: `statehouse cluster status` shows which level each node's build knows
+    "#]]
+    .assert_eq(&ask(&["cluster", "raise", "2", "--shard", "7"]));
+    expect![[r#"
+        exit 2
+        error: usage: invalid value '0' for '<LEVEL>': 0 is not in 1..=65535
+
+        For more information, try '--help'.
+    "#]]
+    .assert_eq(&ask(&["cluster", "raise", "0"]));
+    expect![[r#"
+        exit 2
+        error: usage: which shards there are is not known before the cluster was asked
+          next: name one with --shard
+    "#]]
+    .assert_eq(&ask(&["cluster", "raise", "2", "--curl"]));
+    drop(server);
+    let (exit, stdout, stderr) = room.run(&dev);
+    let stderr = stderr.replace(&data, "DATA");
+    expect![[r#"
+        exit 5
+        error: level: DATA/node-1/state-0.db is at feature level 2, and this build knows levels up to 1
+          next: start it with a build that knows level 2, as the other nodes run; nothing was changed
+    "#]].assert_eq(&format!("exit {exit}\n{stdout}{stderr}"));
+    // As the newer build it goes on.
+    let server = room.start_with(&dev, &newer);
+    assert_eq!(room.ask(&server, &["instance", "list"]).0, 0);
 }

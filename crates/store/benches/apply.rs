@@ -9,7 +9,7 @@ mod common;
 
 use common::{SHARD, arm, disarm, header, transition};
 use divan::{Bencher, counter::ItemsCount};
-use statehouse_contract::{Version, codec};
+use statehouse_contract::{Build, Version, codec};
 use statehouse_store::{
     Body, Committed, Entry, NodeDir, Outcome, Store, Verify,
     entry::{Expect, RowDigest, Transitioned},
@@ -38,7 +38,7 @@ impl Bed {
     fn new(instances: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let data = NodeDir::open(dir.path()).unwrap();
-        let store = Store::open(&data, SHARD, 1, Verify::Start).unwrap();
+        let store = Store::open(&data, SHARD, 1, Verify::Start, Build::THIS).unwrap();
         let mut bed = Self { store, stands: Vec::new(), next: 1, turn: 0, _dir: dir };
         while bed.stands.len() < instances {
             let first = bed.stands.len();

@@ -19,7 +19,7 @@ mod transition;
 use rusqlite::Connection;
 
 use statehouse_contract::{
-    Digest, InstanceKey, KeyHash, Receipt, StoredReceipt, Target, Version, codec,
+    Build, Digest, InstanceKey, KeyHash, Receipt, StoredReceipt, Target, Version, codec,
 };
 
 use crate::{
@@ -34,7 +34,6 @@ use crate::{
     lean::lean,
     meta::Meta,
     proof::Proofs,
-    schema,
 };
 
 /// One committed place of the log.
@@ -125,6 +124,8 @@ pub(crate) struct Batch<'a> {
     pub(crate) meta: Meta,
     pub(crate) buckets: &'a mut Buckets,
     pub(crate) proofs: &'a Proofs,
+    /// What the process knows.
+    pub(crate) build: Build,
 }
 
 /// The place that is being applied.
@@ -247,7 +248,7 @@ impl Batch<'_> {
             Body::AttemptEnded(ended) => self.attempt_ended(ended),
             Body::OutboxDone(done) => self.outbox_done(done),
             Body::Swept(swept) => self.swept(swept),
-            Body::FeatureRaised { level, .. } if *level > schema::LEVEL => {
+            Body::FeatureRaised { level, .. } if *level > self.build.level => {
                 Err(Stop::Level { found: *level })
             }
             Body::DigestAt => Ok(Ok(())),

@@ -18,7 +18,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use statehouse_contract::{Digest, ShardId};
+use statehouse_contract::{Build, Digest, ShardId};
 
 use crate::{
     audit::{AuditFinding, audit},
@@ -86,12 +86,13 @@ pub fn examine_copy(
     path: &Path,
     shard: ShardId,
     announced: Digest,
+    build: Build,
 ) -> Result<Examined, StoreError> {
     let at = |fault: Fault| fault.at(path, "examine a copy");
     // The form first: what a newer build wrote is not damaged.
     check_format(&connect(path, false).map_err(at)?, path)?;
     let found = check_snapshot(path, shard, Some(announced))?;
-    check_level(&found.meta, path)?;
+    check_level(&found.meta, path, build)?;
     let look = || {
         let connection = connect(path, false)?;
         let findings = audit(&connection, &found.meta)?;
@@ -110,23 +111,24 @@ fn entries(connection: &Connection) -> Result<u64, Fault> {
 /// Makes a copy the state file of a shard that nobody has open, with another mark. The copy itself is left alone.
 ///
 /// # Errors
-/// As [`check_snapshot`]; a shard that was adopted half way is adopted again from the beginning.
+/// As [`install_closed`]; a shard that was adopted half way is adopted again from the beginning.
 pub fn adopt(
     dir: &NodeDir,
     shard: ShardId,
     copy: &Path,
     announced: Digest,
     mark: &[u8],
+    build: Build,
 ) -> Result<(), StoreError> {
     let own = dir.path().join(format!("adopting-{shard}.tmp"));
     remove_if_there(&own)?;
     fs::copy(copy, &own).map_err(|error| StoreError::io("copy", &own, error))?;
     sync_file(&own)?;
-    install_closed(dir, shard, &own, announced)?;
+    install_closed(dir, shard, &own, announced, build)?;
     let path = dir.state_file(shard);
     let at = |fault: Fault| fault.at(&path, "adopt a copy");
     let mut connection = connect(&path, true).map_err(at)?;
-    let meta = ready(&mut connection, &path, shard)?;
+    let meta = ready(&mut connection, &path, shard, build)?;
     let save = |connection: &mut Connection| -> Result<bool, Fault> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         Meta { mark: mark.to_vec(), ..meta }.save(&transaction)?;

@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, config::DbConfig};
 
-use statehouse_contract::ShardId;
+use statehouse_contract::{Build, ShardId};
 
 use crate::{
     buckets::Buckets,
@@ -77,6 +77,7 @@ pub(crate) fn ready(
     connection: &mut Connection,
     path: &Path,
     shard: ShardId,
+    build: Build,
 ) -> Result<Meta, StoreError> {
     let at = |fault: Fault| fault.at(path, "open");
     let (application, version) = format_of(connection).map_err(at)?;
@@ -93,7 +94,7 @@ pub(crate) fn ready(
         let (expected, found) = (shard, meta.shard);
         return Err(StoreError::OtherShard { path: path.to_owned(), expected, found });
     }
-    check_level(&meta, path)?;
+    check_level(&meta, path, build)?;
     Ok(meta)
 }
 
@@ -115,11 +116,11 @@ pub(crate) fn check_format(connection: &Connection, path: &Path) -> Result<(), S
 }
 
 /// Checks that this build understands every entry that the rows may come from.
-pub(crate) fn check_level(meta: &Meta, path: &Path) -> Result<(), StoreError> {
-    if meta.level <= schema::LEVEL {
+pub(crate) fn check_level(meta: &Meta, path: &Path, build: Build) -> Result<(), StoreError> {
+    if meta.level <= build.level {
         return Ok(());
     }
-    let (expected, found) = (schema::LEVEL, meta.level);
+    let (expected, found) = (build.level, meta.level);
     Err(StoreError::Level { path: path.to_owned(), expected, found })
 }
 

@@ -18,8 +18,6 @@ use crate::error::Fault;
 pub(crate) const APPLICATION_ID: i32 = 0x5348_7374;
 /// The schema that this build writes and reads.
 pub(crate) const VERSION: i64 = 1;
-/// The feature level up to which this build understands entries.
-pub(crate) const LEVEL: u16 = 1;
 
 /// Every object with the statement that made it, in the order of making.
 const OBJECTS: [(&str, &str); 11] = [

@@ -20,13 +20,13 @@ use std::{
 
 use rusqlite::params;
 
-use statehouse_contract::{Digest, ShardId};
+use statehouse_contract::{Build, Digest, ShardId};
 
 use crate::{
     error::{Fault, StoreError},
     meta::Meta,
     node_dir::{NodeDir, sync_directory},
-    opening::{Verify, connect, inspect},
+    opening::{Verify, check_level, connect, inspect},
     schema,
     state_file::{Open, Store},
     view::{self, View},
@@ -126,14 +126,16 @@ pub fn check_snapshot(
 /// Puts a copy in place of a shard's file, which nobody has open: at start, to finish an install that was noted.
 ///
 /// # Errors
-/// As [`check_snapshot`]; nothing was changed then.
+/// As [`check_snapshot`], and [`StoreError::Level`] when a newer build wrote it; nothing was changed then.
 pub fn install_closed(
     dir: &NodeDir,
     shard: ShardId,
     copy: &Path,
     announced: Digest,
+    build: Build,
 ) -> Result<Meta, StoreError> {
     let found = check_snapshot(copy, shard, Some(announced))?;
+    check_level(&found.meta, copy, build)?;
     swap(dir, shard, copy)?;
     Ok(found.meta)
 }
@@ -142,9 +144,11 @@ impl Store {
     /// Puts a copy in place of this shard's file. The copy is used up. Every view of before ends.
     ///
     /// # Errors
-    /// As [`check_snapshot`], with nothing changed; after any later error the store is closed for good.
+    /// As [`check_snapshot`], and [`StoreError::Level`] when a newer build wrote it, with nothing changed; after any later
+    /// error the store is closed for good.
     pub fn install(&mut self, copy: &Path, announced: Digest) -> Result<(), StoreError> {
-        check_snapshot(copy, self.shared.shard, Some(announced))?;
+        let found = check_snapshot(copy, self.shared.shard, Some(announced))?;
+        check_level(&found.meta, copy, self.shared.build)?;
         self.close();
         swap(&self.shared.dir, self.shared.shard, copy)?;
         let open = Open::new(&self.shared, Verify::Start)?;
@@ -218,7 +222,7 @@ mod tests {
     fn a_store_whose_install_failed_half_way_answers_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let data = NodeDir::open(dir.path()).unwrap();
-        let mut store = Store::open(&data, ShardId(1), 1, Verify::Start).unwrap();
+        let mut store = Store::open(&data, ShardId(1), 1, Verify::Start, Build::THIS).unwrap();
         store.close();
         assert!(matches!(store.apply(&[], None), Err(StoreError::Closed { .. })));
         assert!(matches!(store.checkpoint(), Err(StoreError::Closed { .. })));

@@ -13,7 +13,7 @@
 //! Invariant: position, chain, sums and rows change in one transaction, or not at all.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
@@ -22,7 +22,7 @@ use std::{
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use statehouse_contract::{ShardId, limits};
+use statehouse_contract::{Build, ShardId, limits};
 
 use crate::{
     apply::{Applied, Batch, Committed, Stop},
@@ -33,7 +33,6 @@ use crate::{
     node_dir::NodeDir,
     opening::{Verify, checkpoint, connect, inspect, ready},
     proof::Proofs,
-    schema,
     view::View,
 };
 
@@ -47,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) dir: NodeDir,
     pub(crate) path: PathBuf,
     pub(crate) shard: ShardId,
+    /// What the process knows: a file above its level is not touched.
+    pub(crate) build: Build,
     /// Rises when the file is exchanged. A view of another generation answers nothing.
     pub(crate) generation: AtomicU64,
     pub(crate) readers: Vec<Mutex<Option<Connection>>>,
@@ -84,17 +85,20 @@ impl Store {
     /// Opens a shard's state file, or makes an empty one.
     ///
     /// # Errors
-    /// [`StoreError::Corrupt`] and its like when the file is not to be believed.
+    /// [`StoreError::Corrupt`] and its like when the file is not to be believed, [`StoreError::Level`] when its level is
+    /// above what the build knows.
     pub fn open(
         dir: &NodeDir,
         shard: ShardId,
         readers: usize,
         verify: Verify,
+        build: Build,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared {
             dir: dir.clone(),
             path: dir.state_file(shard),
             shard,
+            build,
             generation: AtomicU64::new(1),
             readers: (0..readers.max(1)).map(|_| Mutex::new(None)).collect(),
             applied: AtomicU64::new(0),
@@ -121,7 +125,7 @@ impl Store {
         }
         let path = &self.shared.path;
         let open = self.open.as_mut().ok_or_else(|| StoreError::Closed { path: path.clone() })?;
-        let applied = match open.run(&self.meta, &self.proofs, batch, mark) {
+        let applied = match open.run(&self.meta, &self.proofs, self.shared.build, batch, mark) {
             Ok((applied, meta)) => {
                 open.buckets.keep();
                 self.meta = meta;
@@ -129,7 +133,7 @@ impl Store {
             }
             Err(stop) => {
                 open.buckets.undo();
-                return Err(explain(stop, path, self.meta.applied));
+                return Err(explain(stop, &self.shared, self.meta.applied));
             }
         };
         let next = self.meta.applied.map_or(0, |position| position + 1);
@@ -203,12 +207,13 @@ impl Store {
     }
 }
 
-fn explain(stop: Stop, path: &Path, applied: Option<u64>) -> StoreError {
+fn explain(stop: Stop, shared: &Shared, applied: Option<u64>) -> StoreError {
+    let path = &shared.path;
     match stop {
         Stop::Fault(fault) => fault.at(path, "apply"),
         Stop::Hole { found } => StoreError::Hole { path: path.to_owned(), applied, found },
         Stop::Level { found } => {
-            StoreError::Level { path: path.to_owned(), expected: schema::LEVEL, found }
+            StoreError::Level { path: path.to_owned(), expected: shared.build.level, found }
         }
     }
 }
@@ -223,7 +228,7 @@ impl Open {
     pub(crate) fn new(shared: &Arc<Shared>, verify: Verify) -> Result<(Self, Meta), StoreError> {
         let path = &shared.path;
         let mut connection = connect(path, true).map_err(|fault| fault.at(path, "open"))?;
-        let meta = ready(&mut connection, path, shared.shard)?;
+        let meta = ready(&mut connection, path, shared.shard, shared.build)?;
         let buckets =
             inspect(&connection, &meta, verify, path).map_err(|fault| fault.at(path, "open"))?;
         let wal_pages = Arc::new(AtomicU32::new(0));
@@ -247,6 +252,7 @@ impl Open {
         &mut self,
         meta: &Meta,
         proofs: &Proofs,
+        build: Build,
         places: &[Committed<'_>],
         mark: Option<&[u8]>,
     ) -> Result<(Vec<Applied>, Meta), Stop> {
@@ -259,6 +265,7 @@ impl Open {
             meta: meta.clone(),
             buckets: &mut self.buckets,
             proofs,
+            build,
         };
         let applied =
             places.iter().map(|place| batch.one(*place)).collect::<Result<Vec<_>, _>>()?;

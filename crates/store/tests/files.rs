@@ -14,7 +14,7 @@ use std::{
 };
 
 use common::{Chance, SHARD, Shard, arm, instance, open, refusal, tenant, transition};
-use statehouse_contract::{KeyHash, ShardId, Target, Timestamp};
+use statehouse_contract::{Build, KeyHash, ShardId, Target, Timestamp};
 use statehouse_store::{
     Body, Committed, Entry, ListFilter, NodeDir, Outcome, Store, StoreError, Verify,
     check_snapshot, entry::Expect, install_closed,
@@ -228,9 +228,9 @@ fn an_install_that_a_crash_has_cut_short_is_finished_at_the_next_start() {
     drop(old);
     fs::remove_file(dir.path().join("state-1.db-wal")).unwrap();
     let data = NodeDir::open(dir.path()).unwrap();
-    let meta = install_closed(&data, SHARD, &built.path, built.hash).unwrap();
+    let meta = install_closed(&data, SHARD, &built.path, built.hash, Build::THIS).unwrap();
     assert_eq!(meta, built.meta);
-    let store = Store::open(&data, SHARD, 1, Verify::Pages).unwrap();
+    let store = Store::open(&data, SHARD, 1, Verify::Pages, Build::THIS).unwrap();
     assert_eq!(*store.meta(), built.meta);
     assert_eq!(store.view().audit().unwrap(), []);
 }
@@ -251,24 +251,24 @@ fn a_file_of_another_shard_or_format_is_not_opened() {
     drop(filled(dir.path(), 1));
     let data = NodeDir::open(dir.path()).unwrap();
     fs::copy(state_file(dir.path()), dir.path().join("state-2.db")).unwrap();
-    let error = Store::open(&data, ShardId(2), 1, Verify::Start).unwrap_err();
+    let error = Store::open(&data, ShardId(2), 1, Verify::Start, Build::THIS).unwrap_err();
     assert!(matches!(error, StoreError::OtherShard { expected: ShardId(2), found: SHARD, .. }));
     let newer = rusqlite::Connection::open(dir.path().join("state-4.db")).unwrap();
     newer.execute_batch("PRAGMA user_version = 9; CREATE TABLE theirs (x)").unwrap();
     drop(newer);
-    let error = Store::open(&data, ShardId(4), 1, Verify::Start).unwrap_err();
+    let error = Store::open(&data, ShardId(4), 1, Verify::Start, Build::THIS).unwrap_err();
     assert!(matches!(error, StoreError::Format { expected: 1, found: 9, .. }), "{error:?}");
     let error = NodeDir::open(&state_file(dir.path())).unwrap_err();
     assert!(matches!(error, StoreError::Io { .. }), "{error:?}");
     fs::write(dir.path().join("state-3.db"), b"this is no database, but it is long enough")
         .unwrap();
-    let error = Store::open(&data, ShardId(3), 1, Verify::Start).unwrap_err();
+    let error = Store::open(&data, ShardId(3), 1, Verify::Start, Build::THIS).unwrap_err();
     assert!(error.is_damage(), "{error:?}");
     // A schema format that no SQLite knows: byte 47 of its header.
     let mut bytes = fs::read(state_file(dir.path())).unwrap();
     bytes[47] = 64;
     fs::write(dir.path().join("state-5.db"), bytes).unwrap();
-    let error = Store::open(&data, ShardId(5), 1, Verify::Start).unwrap_err();
+    let error = Store::open(&data, ShardId(5), 1, Verify::Start, Build::THIS).unwrap_err();
     assert!(error.is_damage(), "{error:?}");
 }
 
@@ -331,7 +331,7 @@ fn a_flipped_byte_in_a_state_file_is_noticed_or_harmless_and_never_served() {
         let damaged = tempfile::tempdir().unwrap();
         fs::write(state_file(damaged.path()), &bytes).unwrap();
         let data = NodeDir::open(damaged.path()).unwrap();
-        let store = match Store::open(&data, SHARD, 1, Verify::Start) {
+        let store = match Store::open(&data, SHARD, 1, Verify::Start, Build::THIS) {
             Ok(store) => store,
             Err(error) => {
                 assert!(error.is_damage(), "byte {place}: {error:?}");
@@ -409,7 +409,7 @@ fn a_flipped_byte_never_makes_an_entry_end_otherwise() {
         let damaged = tempfile::tempdir().unwrap();
         fs::write(state_file(damaged.path()), &bytes).unwrap();
         let data = NodeDir::open(damaged.path()).unwrap();
-        let applied = Store::open(&data, SHARD, 1, Verify::Start)
+        let applied = Store::open(&data, SHARD, 1, Verify::Start, Build::THIS)
             .and_then(|mut store| apply_after(&mut store, &log));
         match applied {
             Ok(outcomes) => {

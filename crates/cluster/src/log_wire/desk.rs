@@ -110,12 +110,16 @@ impl Desk {
         socket.set_peer(hello.from.number);
         socket.set_limits(LIMITS);
         if hello.purpose == Purpose::Join {
-            if let Err(error) = self.joins.serve(&mut socket, hello.from.number).await {
+            let (number, level) = (hello.from.number, hello.level);
+            if let Err(error) = self.joins.serve(&mut socket, number, level).await {
                 self.ground.wire.refuse(remote, "join", &error);
             }
             return;
         }
         let from = hello.from;
+        // Known for as long as this connection lasts.
+        let _met = self.ground.builds.meet(from, hello.level);
+        debug!(%from, version = hello.version, level = hello.level, "a connection of the log");
         let ended = self.answer(socket).await;
         match &ended {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {

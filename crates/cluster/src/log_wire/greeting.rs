@@ -2,7 +2,8 @@
 //!
 //! The accepting side speaks first, with a number that is used once; the dialler answers with its hello, sealed by the
 //! cookie; the accepting side judges it and seals its own answer. Nobody tells the cookie. Versions are a range on each
-//! side: the newest that both know is spoken, so that an older and a newer build work side by side.
+//! side: the newest that both know is spoken, so that an older and a newer build work side by side. Each side also tells
+//! the newest feature level that its build knows; no shard is raised above that while the node is a member.
 //!
 //! Absent on purpose: secrecy and proof of identity. Certificates give those (`security.rs`); the cookie keeps clusters
 //! apart that were wired together by mistake.
@@ -10,15 +11,15 @@
 use std::{io, time::Duration};
 
 use bincode::{Decode, Encode};
-use statehouse_contract::{Digest, NodeId};
+use statehouse_contract::{Build, Digest, NodeId, codec};
 use statehouse_log::Lane;
 use tokio::time::timeout;
 
 use super::{Ground, frames};
 use crate::{cookie::Cookie, identity::ClusterId, socket::Socket};
 
-/// The versions of this wire that this build speaks, oldest and newest.
-pub(crate) const VERSIONS: (u16, u16) = (1, 1);
+/// The oldest version of this wire that is spoken; the newest comes with the build.
+const VERSION_MIN: u16 = 1;
 /// How long the whole greeting may take.
 const GREETING_MAX: Duration = Duration::from_secs(3);
 
@@ -52,6 +53,17 @@ pub(crate) struct Hello {
     pub(crate) to: Option<NodeId>,
     /// What for.
     pub(crate) purpose: Purpose,
+    /// The newest feature level that its build knows.
+    pub(crate) level: u16,
+}
+
+/// What the accepting side says about itself when it has found nothing wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Welcome {
+    /// The version that is spoken from now on.
+    pub(crate) version: u16,
+    /// The newest feature level that its build knows.
+    pub(crate) level: u16,
 }
 
 #[derive(Debug, Encode, Decode)]
@@ -63,7 +75,7 @@ struct Sealed {
 
 #[derive(Debug, Encode, Decode)]
 enum Verdict {
-    Welcome { seal: Digest },
+    Welcome { welcome: Welcome, seal: Digest },
     Refused { why: Box<str> },
 }
 
@@ -93,6 +105,11 @@ pub(crate) const fn lane_number(lane: Lane) -> u8 {
     }
 }
 
+/// Returns the versions of this wire that a build speaks, oldest and newest.
+const fn versions(build: Build) -> (u16, u16) {
+    (VERSION_MIN, build.wire)
+}
+
 /// Returns the newest version that both ranges hold.
 fn common(ours: (u16, u16), theirs: (u16, u16)) -> Option<u16> {
     let newest = ours.1.min(theirs.1);
@@ -106,37 +123,49 @@ fn seal(cookie: &Cookie, nonce: &Nonce, what: &[u8]) -> Digest {
     Digest::of(&parts)
 }
 
+/// Seals the answer; its first word keeps it apart from a sealed hello.
+fn seal_welcome(cookie: &Cookie, nonce: &Nonce, welcome: Welcome) -> Digest {
+    seal(cookie, nonce, &[b"welcome", codec::bare(&welcome).as_slice()].concat())
+}
+
 fn nonce() -> io::Result<Nonce> {
     let mut nonce = [0; 32];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     Ok(nonce)
 }
 
-/// Greets whom we have dialled.
+/// Greets whom we have dialled, in the name of a build, and returns what it said once its seal was checked. The hello gets
+/// the version that both speak.
 ///
 /// # Errors
 /// Says who refused whom and why.
 pub(crate) async fn greet(
     socket: &mut Socket,
     cookie: &Cookie,
+    build: Build,
     mut hello: Hello,
-) -> Result<(), GreetingError> {
+) -> Result<Welcome, GreetingError> {
     let greeting = async {
         let challenge: Challenge = next(socket).await?;
-        hello.version = common(VERSIONS, challenge.versions).ok_or_else(|| {
+        let ours = versions(build);
+        hello.version = common(ours, challenge.versions).ok_or_else(|| {
             let (oldest, newest) = challenge.versions;
             GreetingError::Unwelcome(format!(
                 "it speaks versions {oldest} to {newest} of the log's wire, this build {} to {}",
-                VERSIONS.0, VERSIONS.1
+                ours.0, ours.1
             ))
         })?;
-        let body = statehouse_contract::codec::bare(&hello);
+        let body = codec::bare(&hello);
         let ours = nonce()?;
         let sealed = Sealed { seal: seal(cookie, &challenge.nonce, &body), nonce: ours, hello };
         frames::write(socket, &sealed).await?;
         match next(socket).await? {
             Verdict::Refused { why } => Err(GreetingError::Refused(why)),
-            Verdict::Welcome { seal: found } if found == seal(cookie, &ours, b"welcome") => Ok(()),
+            Verdict::Welcome { welcome, seal: found }
+                if found == seal_welcome(cookie, &ours, welcome) =>
+            {
+                Ok(welcome)
+            }
             Verdict::Welcome { .. } => {
                 Err(GreetingError::Unwelcome("it does not have the cluster's cookie".to_owned()))
             }
@@ -152,9 +181,10 @@ pub(crate) async fn greet(
 pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hello, GreetingError> {
     let greeting = async {
         let ours = nonce()?;
-        frames::write(socket, &Challenge { versions: VERSIONS, nonce: ours }).await?;
+        let spoken = versions(ground.build);
+        frames::write(socket, &Challenge { versions: spoken, nonce: ours }).await?;
         let Sealed { hello, nonce: theirs, seal: found } = next(socket).await?;
-        let body = statehouse_contract::codec::bare(&hello);
+        let body = codec::bare(&hello);
         let is_sealed = found == seal(&ground.cookie, &ours, &body);
         let judged = if is_sealed {
             judge(&hello, ground, socket.proves(hello.from.number))
@@ -163,8 +193,9 @@ pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hell
         };
         match judged {
             Ok(()) => {
-                let seal = seal(&ground.cookie, &theirs, b"welcome");
-                frames::write(socket, &Verdict::Welcome { seal }).await?;
+                let welcome = Welcome { version: hello.version, level: ground.build.level };
+                let seal = seal_welcome(&ground.cookie, &theirs, welcome);
+                frames::write(socket, &Verdict::Welcome { welcome, seal }).await?;
                 Ok(hello)
             }
             Err(why) => {
@@ -178,7 +209,7 @@ pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hell
 
 fn judge(hello: &Hello, ground: &Ground, is_proven: bool) -> Result<(), String> {
     let from = hello.from;
-    if common(VERSIONS, (hello.version, hello.version)).is_none() {
+    if common(versions(ground.build), (hello.version, hello.version)).is_none() {
         return Err(format!("version {} of the log's wire is not spoken here", hello.version));
     }
     if !is_proven {
@@ -216,5 +247,22 @@ mod tests {
         assert_eq!(common((2, 5), (1, 3)), Some(3));
         assert_eq!(common((1, 1), (2, 3)), None);
         assert_eq!(common((3, 4), (1, 2)), None);
+    }
+
+    #[test]
+    fn a_seal_fits_one_answer_to_one_greeting() {
+        let (cookie, other) = (
+            Cookie::from_text("a-cookie-of-the-tests"),
+            Cookie::from_text("another-cookie-altogether"),
+        );
+        let welcome = Welcome { version: 1, level: 1 };
+        let fits = seal_welcome(&cookie, &[1; 32], welcome);
+        let wrong = [
+            seal_welcome(&cookie, &[1; 32], Welcome { level: 2, ..welcome }),
+            seal_welcome(&cookie, &[1; 32], Welcome { version: 2, ..welcome }),
+            seal_welcome(&cookie, &[2; 32], welcome),
+            seal_welcome(&other, &[1; 32], welcome),
+        ];
+        assert!(!wrong.contains(&fits));
     }
 }

@@ -8,7 +8,7 @@
 use std::{future::Future, io, pin::Pin};
 
 use bincode::{Decode, Encode};
-use statehouse_contract::{MemberDocument, NodeId};
+use statehouse_contract::{Build, MemberDocument, NodeId};
 use tokio::time::{Duration, timeout};
 
 use super::{
@@ -57,8 +57,8 @@ pub(crate) type Served<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + Send 
 
 /// Answers those who join.
 pub(crate) trait JoinDesk: Send + Sync + 'static {
-    /// Serves one connection of a node with this number.
-    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32) -> Served<'a>;
+    /// Serves one connection of a node with this number, whose build knows feature levels up to this one.
+    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32, level: u16) -> Served<'a>;
 }
 
 /// Serves one that joins: reads its request, asks for its identity, answers.
@@ -98,6 +98,7 @@ pub enum JoinError {
 pub(crate) async fn ask(
     wire: &Wire,
     cookie: &Cookie,
+    build: Build,
     address: &str,
     seed: u32,
     request: &JoinRequest,
@@ -111,8 +112,9 @@ pub(crate) async fn ask(
             from: NodeId { number: request.number, incarnation: 0 },
             to: None,
             purpose: Purpose::Join,
+            level: build.level,
         };
-        let greeted = greeting::greet(&mut socket, cookie, hello).await;
+        let greeted = greeting::greet(&mut socket, cookie, build, hello).await;
         greeted.map_err(|error: GreetingError| error.to_string())?;
         socket.set_limits(crate::line::Limits { read_idle: JOIN_MAX, write: JOIN_MAX });
         let broken = |error: io::Error| error.to_string();

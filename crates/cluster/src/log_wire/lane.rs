@@ -18,6 +18,7 @@ use std::{
 use bincode::{Decode, Encode};
 use statehouse_contract::{NodeId, ShardId, limits::FRAME_BYTES_MAX};
 use statehouse_log::{Lane as LaneName, LogRequest, LogResponse, TransportError};
+use statehouse_runtime::Acquaintance;
 use tokio::{
     io::{AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     sync::{mpsc, oneshot},
@@ -28,7 +29,7 @@ use tracing::debug;
 
 use super::{
     Ground, IN_FLIGHT_MAX, frame, frames,
-    greeting::{self, Hello, Purpose},
+    greeting::{self, Hello, Purpose, Welcome},
 };
 use crate::{line::Limits, socket::Socket};
 
@@ -145,7 +146,7 @@ impl Dialler {
         let mut pause = PAUSE_MIN;
         loop {
             let why = match self.connect(&mut questions).await {
-                Ok(socket) => {
+                Ok((socket, _met)) => {
                     pause = PAUSE_MIN;
                     let Err(why) = self.talk(socket, &mut questions).await else { return };
                     why.to_string()
@@ -187,12 +188,15 @@ impl Dialler {
         }
     }
 
-    async fn connect(&self, questions: &mut mpsc::Receiver<Outgoing>) -> Result<Socket, String> {
+    async fn connect(
+        &self,
+        questions: &mut mpsc::Receiver<Outgoing>,
+    ) -> Result<(Socket, Acquaintance), String> {
         let members = self.ground.roll.members();
         // An address in the list is newer than the one in the shard's own membership.
         let address = members.0.get(&self.to).map_or(&*self.address, |known| &*known.log);
         let dialled = async {
-            let wire = &self.ground.wire;
+            let Ground { wire, cookie, build, builds, .. } = &*self.ground;
             let socket = wire.dial(address, self.to.number).await;
             let mut socket = socket.map_err(|error| error.to_string())?;
             let hello = Hello {
@@ -201,10 +205,12 @@ impl Dialler {
                 from: self.ground.own,
                 to: Some(self.to),
                 purpose: Purpose::Lane(greeting::lane_number(self.name)),
+                level: build.level,
             };
-            let greeted = greeting::greet(&mut socket, &self.ground.cookie, hello).await;
-            greeted.map_err(|error| error.to_string())?;
-            Ok(socket)
+            let greeted = greeting::greet(&mut socket, cookie, *build, hello).await;
+            let Welcome { version, level } = greeted.map_err(|error| error.to_string())?;
+            debug!(to = %self.to, lane = ?self.name, version, level, "connected");
+            Ok((socket, builds.meet(self.to, level)))
         };
         tokio::select! {
             socket = dialled => socket,

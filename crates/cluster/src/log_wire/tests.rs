@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use statehouse_contract::{MemberDocument, Members, NodeId, ShardId, Standing};
+use statehouse_contract::{Build, MemberDocument, Members, NodeId, ShardId, Standing};
 use statehouse_log::{Lane as LaneName, LogRequest, Peer, Transport as _, TransportError};
+use statehouse_runtime::Builds;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -15,6 +16,7 @@ use tokio::{
 use super::{
     Ground, LogWire,
     desk::{self, Desk, Shelf},
+    greeting::{self, GreetingError, Hello, Purpose, Welcome},
     join::{self, JoinDesk, JoinGrant, JoinRequest, Served},
 };
 use crate::{
@@ -42,15 +44,26 @@ fn document(log: &str, standing: Standing) -> MemberDocument {
 }
 
 fn ground(own: NodeId, cluster: ClusterId, secret: &str, roll: Roll) -> Arc<Ground> {
-    let wire = Arc::new(Wire::new(LinkSecurity::Plain, Arc::default(), Arc::default()));
-    Arc::new(Ground { own, cluster, cookie: cookie(secret), wire, roll })
+    let cookie = cookie(secret);
+    let build = Build::THIS;
+    Arc::new(Ground { own, cluster, cookie, wire: wire(), roll, build, builds: Builds::default() })
+}
+
+fn wire() -> Arc<Wire> {
+    Arc::new(Wire::new(LinkSecurity::Plain, Arc::default(), Arc::default()))
+}
+
+/// A node of the cluster that runs this build.
+fn node_of(own: NodeId, build: Build) -> Arc<Ground> {
+    let (cookie, roll, builds) = (cookie(SECRET), Roll::default(), Builds::default());
+    Arc::new(Ground { own, cluster: CLUSTER, cookie, wire: wire(), roll, build, builds })
 }
 
 /// Gives everybody the same identity.
 struct Generous;
 
 impl JoinDesk for Generous {
-    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32) -> Served<'a> {
+    fn serve<'a>(&'a self, socket: &'a mut Socket, number: u32, _level: u16) -> Served<'a> {
         let grant = JoinGrant { node: node(number, 1), cluster: CLUSTER, shards: 4 };
         Box::pin(join::serve(socket, number, async move |_| Ok(Ok(grant))))
     }
@@ -66,10 +79,13 @@ struct Answering {
 const SECRET: &str = "a-cookie-of-the-tests";
 
 async fn answering(roll: Roll) -> Answering {
+    answering_as(ground(node(2, 1), CLUSTER, SECRET, roll)).await
+}
+
+async fn answering_as(ground: Arc<Ground>) -> Answering {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, lost) = mpsc::channel(8);
-    let ground = ground(node(2, 1), CLUSTER, SECRET, roll);
     let joins = Arc::new(Generous);
     let serving =
         desk::serve(Desk { ground, shelf: Shelf::default(), joins, lost: sender }, listener);
@@ -183,7 +199,7 @@ async fn questions_fail_at_once_while_nobody_is_there() {
 #[tokio::test]
 async fn a_node_that_joins_gets_an_identity_only_for_its_own_number_and_with_the_cookie() {
     let two = answering(Roll::default()).await;
-    let wire = Wire::new(LinkSecurity::Plain, Arc::default(), Arc::default());
+    let wire = wire();
     let request = JoinRequest {
         number: 5,
         nonce: [1; 16],
@@ -191,8 +207,71 @@ async fn a_node_that_joins_gets_an_identity_only_for_its_own_number_and_with_the
         replace: false,
     };
     let address = two.address.to_string();
-    let granted = join::ask(&wire, &cookie(SECRET), &address, 2, &request).await.unwrap().unwrap();
+    let granted = join::ask(&wire, &cookie(SECRET), Build::THIS, &address, 2, &request)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((granted.node, granted.cluster, granted.shards), (node(5, 1), CLUSTER, 4));
-    let why = join::ask(&wire, &cookie("another-cookie-altogether"), &address, 2, &request).await;
+    let why =
+        join::ask(&wire, &cookie("another-cookie-altogether"), Build::THIS, &address, 2, &request)
+            .await;
     assert!(why.unwrap_err().contains("the cookie is another one"));
+}
+
+/// Greets a node 2 of one build in the name of a node 1 of another.
+async fn greeted(ours: Build, theirs: Build) -> Result<Welcome, GreetingError> {
+    let two = answering_as(node_of(node(2, 1), theirs)).await;
+    let mut socket = wire().dial(&two.address.to_string(), 2).await.unwrap();
+    let hello = Hello {
+        version: 0,
+        cluster: Some(CLUSTER),
+        from: node(1, 1),
+        to: Some(node(2, 1)),
+        purpose: Purpose::Lane(0),
+        level: ours.level,
+    };
+    greeting::greet(&mut socket, &cookie(SECRET), ours, hello).await
+}
+
+#[tokio::test]
+async fn a_newer_build_speaks_the_older_version_to_an_older_one_and_its_own_with_its_like() {
+    let (old, new) = (Build::THIS, Build::rehearsed(2));
+    for (ours, theirs, version) in [(old, old, 1), (old, new, 1), (new, old, 1), (new, new, 2)] {
+        let told = greeted(ours, theirs).await.unwrap();
+        assert_eq!(told, Welcome { version, level: theirs.level }, "{ours:?} to {theirs:?}");
+    }
+    let apart = greeted(Build { wire: 0, ..old }, old).await.unwrap_err().to_string();
+    let expected = "it speaks versions 1 to 1 of the log's wire, this build 1 to 0";
+    assert_eq!(apart, expected);
+}
+
+#[tokio::test]
+async fn each_side_knows_the_level_of_the_other_for_as_long_as_they_are_connected() {
+    let (first, second) =
+        (node_of(node(1, 1), Build::rehearsed(2)), node_of(node(2, 1), Build::THIS));
+    let two = answering_as(Arc::clone(&second)).await;
+    let known = || (first.builds.level_of(node(2, 1)), second.builds.level_of(node(1, 1)));
+    assert_eq!(known(), (None, None));
+    let one = LogWire::new(Arc::clone(&first));
+    assert!(ask(&one, two.address).await.to_string().contains("is not open here"));
+    assert_eq!(known(), (Some(1), Some(2)));
+    two.serving.abort();
+    let forgotten = async {
+        while known() != (None, None) {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, forgotten).await.expect("what a node told ends with its connections");
+}
+
+#[tokio::test]
+async fn a_node_that_joins_is_not_known_by_its_build() {
+    let second = node_of(node(2, 1), Build::THIS);
+    let two = answering_as(Arc::clone(&second)).await;
+    let document = document("", Standing::Active);
+    let request = JoinRequest { number: 5, nonce: [1; 16], document, replace: false };
+    let build = Build::rehearsed(2);
+    let address = two.address.to_string();
+    join::ask(&wire(), &cookie(SECRET), build, &address, 2, &request).await.unwrap().unwrap();
+    assert_eq!(second.builds.level_of(node(5, 0)), None);
 }

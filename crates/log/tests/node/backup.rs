@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use statehouse_contract::{Digest, NodeId, ShardId};
+use statehouse_contract::{Build, Digest, NodeId, ShardId};
 use statehouse_log::{
     LogOptions, NoPeers, NodeLog, Origin, Part, Peer, ShardCopy, ShardLog, examine, plant,
 };
@@ -51,7 +51,7 @@ async fn a_planted_shard_goes_on_above_the_copy_with_one_voter() {
     assert_eq!(left, 0, "a copy leaves nothing behind");
     node.stop().await;
 
-    let found = examine(&copy.0, FIRST, copy.1).unwrap();
+    let found = examine(&copy.0, FIRST, copy.1, Build::THIS).unwrap();
     assert_eq!((found.position, found.term, found.holders), (position, term, vec![NODE]));
     assert_eq!(found.findings, Vec::<String>::new());
 
@@ -59,7 +59,7 @@ async fn a_planted_shard_goes_on_above_the_copy_with_one_voter() {
     let peer = Peer { address: "127.0.0.1:1".into() };
     // The second time it begins anew, as after a crash.
     for _ in 0..2 {
-        plant(new.path(), NEXT, &peer, std::slice::from_ref(&copy)).unwrap();
+        plant(new.path(), NEXT, &peer, std::slice::from_ref(&copy), Build::THIS).unwrap();
     }
     for round in 0..2 {
         let options = LogOptions { node: NEXT, ..options(new.path()) };
@@ -90,21 +90,21 @@ async fn a_copy_that_is_not_what_was_announced_is_neither_examined_nor_planted()
         let source = std::error::Error::source(&error).map(ToString::to_string);
         source.unwrap_or_default()
     };
-    let other = said(examine(&path, ShardId(3), digest).unwrap_err());
+    let other = said(examine(&path, ShardId(3), digest, Build::THIS).unwrap_err());
     assert!(other.contains("belongs to shard 0, expected 3"), "{other}");
 
     let whole = fs::read(&path).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     fs::write(&path, &flipped).unwrap();
-    let no = said(examine(&path, FIRST, digest).unwrap_err());
+    let no = said(examine(&path, FIRST, digest, Build::THIS).unwrap_err());
     assert!(no.contains("is not what was announced"), "{no}");
     // With a fingerprint that fits, the rows or pages say it themselves, or nothing that is kept has changed.
     fs::write(&path, &whole[..whole.len() - 4_096]).unwrap();
     let cut = Digest::of(&whole[..whole.len() - 4_096]);
-    assert!(examine(&path, FIRST, cut).is_err());
+    assert!(examine(&path, FIRST, cut, Build::THIS).is_err());
 
     let new = tempfile::tempdir().unwrap();
-    assert!(plant(new.path(), NEXT, &Peer::default(), &[(path, digest)]).is_err());
+    assert!(plant(new.path(), NEXT, &Peer::default(), &[(path, digest)], Build::THIS).is_err());
     assert!(!new.path().join("log.db").exists());
 }

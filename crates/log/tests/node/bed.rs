@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use statehouse_contract::{Actor, NodeId, ShardId, TenantId, Timestamp, TraceContext};
+use statehouse_contract::{Actor, Build, NodeId, ShardId, TenantId, Timestamp, TraceContext};
 use statehouse_log::{
     Leadership, LogError, LogOptions, NoPeers, NodeLog, Origin, Peer, Profile, ProposeError,
     Reserve, ShardLog, Urgency,
@@ -34,6 +34,7 @@ pub(crate) fn options(folder: &Path) -> LogOptions {
         data,
         node: NODE,
         profile: Profile::Local,
+        build: Build::THIS,
         reserve_bytes: Reserve::Bytes(0),
         snapshot_every: 1_000_000,
         log_pages_max: None,

@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use statehouse_contract::{NodeId, ShardId};
+use statehouse_contract::{Build, NodeId, ShardId};
 use statehouse_log::{
-    Lane, Leadership, LogOptions, LogRequest, LogResponse, NodeLog, Origin, Part, Peer,
+    Lane, Leadership, LogError, LogOptions, LogRequest, LogResponse, NodeLog, Origin, Part, Peer,
     ProposeError, ShardLog, Transport, TransportError, Urgency, transport::Answering,
 };
-use statehouse_store::{Body, Chain, Entry};
+use statehouse_store::{Body, Chain, Entry, StoreError};
 
 use crate::bed::{SHARD, options, present, put, until};
 
@@ -90,16 +90,33 @@ async fn start(folder: &Path, count: u32) -> Three {
 }
 
 async fn open(folder: &Path, room: &Arc<Room>, number: u32) -> (NodeLog, ShardLog) {
+    open_as(folder, room, number, Build::THIS).await.unwrap()
+}
+
+/// Opens a node as a build that knows this.
+async fn open_as(
+    folder: &Path,
+    room: &Arc<Room>,
+    number: u32,
+    build: Build,
+) -> Result<(NodeLog, ShardLog), LogError> {
     let own = id(number);
     let path = folder.join(format!("node-{number}"));
-    let options = LogOptions { node: own, ..options(&path) };
+    let options = LogOptions { node: own, build, ..options(&path) };
     let transport = Loop { own, room: Arc::clone(room) };
-    let node = NodeLog::open(options, Arc::new(transport)).await.unwrap();
+    let node = NodeLog::open(options, Arc::new(transport)).await?;
     let voters = (1..=3).map(|number| (id(number), Peer::default())).collect();
     let origin = if number == 3 { Origin::Found(voters) } else { Origin::Resume };
-    let shard = node.open_shard(SHARD, origin).await.unwrap();
-    room.shards.lock().unwrap().insert(own, shard.clone());
-    (node, shard)
+    match node.open_shard(SHARD, origin).await {
+        Ok(shard) => {
+            room.shards.lock().unwrap().insert(own, shard.clone());
+            Ok((node, shard))
+        }
+        Err(error) => {
+            node.stop().await;
+            Err(error)
+        }
+    }
 }
 
 impl Three {
@@ -315,5 +332,52 @@ async fn a_replica_that_is_too_far_behind_gets_the_whole_shard() {
     assert_eq!(present(behind, 60), (0..60).collect::<Vec<_>>());
     three.put(60).await;
     until("it follows again", || present(behind, 61).len() == 61).await;
+    three.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_older_build_takes_no_copy_above_its_level_and_goes_on_as_a_newer_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut three = Three { room: Arc::default(), nodes: Vec::new(), shards: Vec::new() };
+    let newer = Build::rehearsed(2);
+    for (number, build) in [(1, newer), (2, newer), (3, Build::THIS)] {
+        let (node, shard) = open_as(folder.path(), &three.room, number, build).await.unwrap();
+        three.nodes.push(node);
+        three.shards.push(shard);
+    }
+    three.put(0).await;
+    until("the older one has it", || present(&three.shards[2], 1).len() == 1).await;
+    three.room.cut.lock().unwrap().push(id(3));
+    three.put(1).await;
+    let leader = three.leader().await;
+    let Leadership::Leading { term } = *leader.leadership().borrow() else { panic!("it leads") };
+    let raised = Body::FeatureRaised { level: 2, asked: None };
+    let raised = Entry { body: raised, ..crate::bed::entry(term, 0, 0) };
+    leader.propose(raised, Urgency::Client).await.unwrap();
+    let position = leader.snapshot().await.unwrap();
+    until("the log is purged", || leader.numbers().purged == Some(position)).await;
+
+    // It stops before anything of its rows has changed, and the others go on.
+    three.room.cut.lock().unwrap().clear();
+    let older = three.shards.pop().unwrap();
+    until("it has stopped", || *older.leadership().borrow() == Leadership::Stopped).await;
+    let meta = older.view().meta().unwrap();
+    assert!(meta.level == 1 && meta.applied < Some(position), "{meta:?}");
+    three.put(2).await;
+    three.room.shards.lock().unwrap().remove(&id(3));
+    drop(older);
+    three.nodes.pop().unwrap().stop().await;
+
+    let error = open_as(folder.path(), &three.room, 3, Build::THIS).await.err();
+    let Some(LogError::Rows { source: StoreError::Level { expected: 1, found: 2, .. }, .. }) =
+        error
+    else {
+        panic!("another end: {error:?}");
+    };
+    let (node, shard) = open_as(folder.path(), &three.room, 3, newer).await.unwrap();
+    until("the newer build has everything", || present(&shard, 3).len() == 3).await;
+    assert_eq!(shard.view().meta().unwrap().level, 2);
+    three.nodes.push(node);
+    three.shards.push(shard);
     three.stop().await;
 }

@@ -43,11 +43,16 @@ fn deploy(version: Option<u32>, text: &str) -> Command {
 }
 
 fn circumstances() -> Circumstances {
-    Circumstances { at: Timestamp(0), term: 1, node: NodeId { number: 1, incarnation: 1 } }
+    let node = NodeId { number: 1, incarnation: 1 };
+    Circumstances { at: Timestamp(0), term: 1, node, build: Build::rehearsed(3) }
 }
 
 fn check(command: Command, rows: &Rows, expected: &Expect) {
-    let said = match decide(&envelope(command), rows, circumstances()) {
+    check_asked(&envelope(command), rows, expected);
+}
+
+fn check_asked(envelope: &CommandEnvelope, rows: &Rows, expected: &Expect) {
+    let said = match decide(envelope, rows, circumstances()) {
         Err(no) => format!("not written: {no}"),
         Ok(entry) => {
             let (what, receipt) = match &entry.body {
@@ -297,3 +302,5 @@ fn a_member_is_removed_unless_it_is_the_last() {
     let refused = decide(&envelope(remove(node(1, 1))), &one, circumstances()).unwrap();
     assert!(matches!(refused.body, Body::Refused(_)), "{refused:?}");
 }
+
+mod levels;

@@ -300,6 +300,7 @@ async fn a_second_host_on_the_same_directory_is_refused() {
         reserve: crate::Reserve::Bytes(0),
         origin: alone(),
         transport: Arc::new(statehouse_log::NoPeers),
+        builds: crate::Builds::default(),
         clock: house.clock.clone(),
         tuning: house.tuning,
     };

@@ -103,6 +103,20 @@ pub(super) async fn transfer(call: Call) -> Outcome {
     json(StatusCode::OK, &HandedOver { shard: shard.0, to: offered.to_string() })
 }
 
+/// Raises a shard's feature level.
+pub(super) async fn raise(call: Call) -> Outcome {
+    let shard = ShardId(call.number("s")?);
+    let level = call.members.get("level").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let level = u16::try_from(level).ok().filter(|level| *level > 0);
+    let level = level.ok_or_else(|| {
+        invalid(format!("body member level: feature levels are 1 to {}", u16::MAX))
+    })?;
+    let print = fingerprint("raise_shard", call.param("s"), &call.members);
+    let command = Command::RaiseFeature { level };
+    let receipt = submit(&call, Target::Shard(shard), command, print).await?;
+    Ok(answer::receipt(&receipt))
+}
+
 #[derive(Serialize)]
 struct HandedOver {
     shard: u32,

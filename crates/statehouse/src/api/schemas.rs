@@ -109,13 +109,15 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
     (
         "Member",
         "A node of the cluster.",
-        "node: text, state: text, standing: text, api: text, links?: text, log?: text, region?: text",
+        "node: text, state: text, standing: text, api: text, links?: text, log?: text, region?: text, \
+         build_level?: integer",
     ),
     (
         "Shard",
         "A shard as a node sees it.",
         "shard: integer, role: text, leader: text?, term: integer, committed: integer, applied: integer, \
-         snapshot: integer, lag: integer, age_ms?: integer, live: integer, replicas?: [Replica], trouble?: text",
+         snapshot: integer, lag: integer, age_ms?: integer, live: integer, level?: integer, replicas?: [Replica], \
+         trouble?: text",
     ),
     (
         "Replica",
@@ -128,6 +130,11 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
         "bucket: integer, shard: integer, node?: text, awake?: boolean",
     ),
     ("HandedOver", "To whom leadership was offered.", "shard: integer, to: text"),
+    (
+        "Raised",
+        "The level that the shard has now, and whether this has raised it.",
+        "shard: integer, level: integer, raised: boolean, ...",
+    ),
     ("HistoryLine", "A line of the history format, version 1.", "..."),
     ("Alive", "The process lives.", "alive: boolean"),
     (

@@ -325,6 +325,21 @@ pub(super) static ROUTES: &[Route] = &[
         Kind::Text,
         "the node, such as n2.1; else the fittest",
     )])),
+    Route::new(Post, "/v1/cluster/shards/{s}/raise", "raise_shard", GOVERN, by!(cluster::raise))
+        .says(
+            "Raises a shard's feature level, once every member of it knows the level.",
+            &[(200, "Raised")],
+        )
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            must(
+                "level",
+                Kind::Number,
+                "the level; a shard that has it or a higher one stays as it is",
+            ),
+            may("reason", Kind::Text, "why, for the audit"),
+        ]))
+        .keyed(),
     Route::new(Get, "/v1/cluster/shards/{s}/dump", "dump", GOVERN, by!(cluster::dump))
         .says(
             "Streams every entry of a shard as this node holds it, as JSON lines.",

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use statehouse_contract::Build;
 use statehouse_sdk::{Body, Method, Request};
 
 use super::{
@@ -66,6 +67,8 @@ pub(crate) enum Verb {
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
     },
+    /// Let shards take entries of a newer feature level, once every node knows it. There is no way back.
+    Raise(super::raise::Raise),
     /// Show members, shards, leaders and positions.
     Status {
         /// Also say where this instance lives.
@@ -127,16 +130,20 @@ pub(crate) struct Join {
 }
 
 /// Runs a verb.
-pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> {
+pub(crate) async fn run(verb: Verb, session: &Session, build: Build) -> Result<Exit, Failure> {
     match verb {
-        Verb::Init(init) => Box::pin(crate::serve::member::init(&init, session.output)).await,
+        Verb::Init(init) => {
+            Box::pin(crate::serve::member::init(&init, session.output, build)).await
+        }
         Verb::Certs(certs) => super::certs::run(&certs, session.output),
         Verb::Backup { dir } => Box::pin(super::backup::run(&dir, session)).await,
-        Verb::Verify { dir } => super::backup::verify::run(&dir, session.output),
+        Verb::Verify { dir } => super::backup::verify::run(&dir, session.output, build),
         Verb::Restore(restore) => {
-            Box::pin(crate::serve::restore::run(&restore, session.output)).await
+            Box::pin(crate::serve::restore::run(&restore, session.output, build)).await
         }
-        Verb::Join(join) => Box::pin(crate::serve::member::join(&join, session.output)).await,
+        Verb::Join(join) => {
+            Box::pin(crate::serve::member::join(&join, session.output, build)).await
+        }
         Verb::Remove { node, reason } => {
             let path = format!("/v1/cluster/nodes/{node}");
             let body = Body::Json(json!({"reason": reason}));
@@ -163,6 +170,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
                 .show(&request, |body| format!("shard {shard} was offered to {}", text(body, "to")))
                 .await
         }
+        Verb::Raise(raise) => super::raise::run(&raise, session).await,
         Verb::Status { instance } => {
             let request = Request::get("/v1/cluster").with("instance", instance);
             session.show(&request, |body| status(session, body)).await
@@ -172,8 +180,9 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
 }
 
 /// What is shown of a shard.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "shard",
+    "level",
     "role",
     "leader",
     "term",
@@ -199,7 +208,8 @@ fn replicas(shard: &Value) -> String {
 
 fn status(session: &Session, body: &Value) -> String {
     let output = session.output;
-    let member = |item: &Value| ["node", "state", "standing", "api"].map(|name| text(item, name));
+    let known = ["node", "state", "standing", "build_level", "api"];
+    let member = |item: &Value| known.map(|name| text(item, name));
     let members = items(body, "members").iter().map(member).collect();
     let shard = |item: &Value| {
         let mut row = COLUMNS.map(|name| text(item, name));
@@ -211,7 +221,7 @@ fn status(session: &Session, body: &Value) -> String {
     let shards = items(body, "shards").iter().map(shard).collect();
     let mut shown = format!(
         "{}\n\n{}",
-        output.table(["node", "state", "standing", "api"], members),
+        output.table(["node", "state", "standing", "build", "api"], members),
         output.table(COLUMNS, shards),
     );
     if let Some(place) = body.get("instance").filter(|place| place.is_object()) {

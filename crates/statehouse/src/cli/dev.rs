@@ -15,7 +15,7 @@ use std::{
 use clap::Args;
 
 use statehouse_cluster::Bootstrap;
-use statehouse_contract::limits;
+use statehouse_contract::{Build, limits};
 
 use super::{
     exit::{Exit, Failure},
@@ -69,7 +69,7 @@ pub(crate) struct Dev {
 
 impl Dev {
     /// Runs the node until a signal ends it.
-    pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, output: Output, build: Build) -> Result<Exit, Failure> {
         let begin = Instant::now();
         let nodes = check_nodes(self.nodes, &self.data)?;
         let shards = self.shards.or_else(|| kept_shards(&self.data)).unwrap_or(limits::DEV_SHARDS);
@@ -83,7 +83,7 @@ impl Dev {
             .flag("telemetry.level", "dev", Some(&self.log))
             .flag("telemetry.format", "dev", Some("text"));
         let loaded = settings::load(&sources)?;
-        let started = Started::start(&loaded, Bootstrap::Found { shards }).await?;
+        let started = Started::start(&loaded, Bootstrap::Found { shards }, build).await?;
         write_nodes(nodes, &self.data)?;
         let (token, is_new) = token(self.token.as_deref(), &self.data)?;
         seed::tenant_with_key(&started.house, &token, "dev").await?;

@@ -32,6 +32,7 @@ pub(crate) mod health;
 pub(crate) mod instance;
 pub(crate) mod output;
 pub(crate) mod payload;
+pub(crate) mod raise;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod tenant;
@@ -119,14 +120,15 @@ pub(crate) fn main() -> Exit {
 
 fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure> {
     let session = || Session::new(global);
+    let build = crate::build::of_process()?;
     match noun {
-        Noun::Dev(dev) => crate::serve::block_on(dev.run(output)),
-        Noun::Serve(serve) => crate::serve::block_on(serve.run(output)),
+        Noun::Dev(dev) => crate::serve::block_on(dev.run(output, build)),
+        Noun::Serve(serve) => crate::serve::block_on(serve.run(output, build)),
         Noun::Bench(bench) => crate::serve::block_on(bench.run(&session()?)),
         Noun::Definition(verb) => once(definition::run(verb, &session()?)),
         Noun::Instance(verb) => once(instance::run(verb, &session()?)),
         Noun::Tenant(verb) => once(tenant::run(verb, &session()?)),
-        Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?)),
+        Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?, build)),
         Noun::Health(health) => once(health.run(&session()?)),
         Noun::Metrics => once(health::metrics(&session()?)),
         Noun::Config(verb) => settings::run(verb, output),

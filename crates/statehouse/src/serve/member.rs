@@ -15,7 +15,7 @@ use statehouse_cluster::{
     Bootstrap, ClusterConfig, Cookie, JoinError, Joining, LinkSecurity, Listen, MutualTls, Node,
     NodeConfig, NodeError, Profile, Tuning, join as ask, links::listen,
 };
-use statehouse_contract::{MemberDocument, NodeId};
+use statehouse_contract::{Build, MemberDocument, NodeId};
 
 use super::{API_ADDRESS_FILE, CLOSE_MAX, PID_FILE, Started, house::House, seed};
 use crate::{
@@ -47,7 +47,7 @@ const JOIN_PAUSE: Duration = Duration::from_millis(100);
 pub(super) async fn open(
     settings: &Settings,
     api: &str,
-    bootstrap: Bootstrap,
+    (bootstrap, build): (Bootstrap, Build),
     clock: &SystemClock,
 ) -> Result<Result<Node, NodeError>, Failure> {
     let begin = Instant::now();
@@ -62,6 +62,7 @@ pub(super) async fn open(
             clock: Arc::new(*clock),
             tuning: Tuning {
                 snapshot_every: settings.cluster.snapshot_every,
+                build,
                 ..Tuning::standard()
             },
         };
@@ -122,11 +123,11 @@ fn papers(settings: &ClusterSettings) -> Result<(Cookie, LinkSecurity), Failure>
 }
 
 /// Joins the cluster of the seeds if the directory has no identity yet. Waits for a member to be there.
-pub(crate) async fn join_unless_there(settings: &Settings) -> Result<(), Failure> {
+pub(crate) async fn join_unless_there(settings: &Settings, build: Build) -> Result<(), Failure> {
     if settings.directory().join(IDENTITY_FILE).exists() {
         return Ok(());
     }
-    join_now(settings, false).await.map(|_| ())
+    join_now(settings, false, build).await.map(|_| ())
 }
 
 /// Returns how others will know the node of these settings.
@@ -152,7 +153,11 @@ pub(super) fn api_of(settings: &Settings) -> String {
 }
 
 /// Joins the cluster of the seeds.
-pub(crate) async fn join_now(settings: &Settings, replace: bool) -> Result<NodeId, Failure> {
+pub(crate) async fn join_now(
+    settings: &Settings,
+    replace: bool,
+    build: Build,
+) -> Result<NodeId, Failure> {
     let cluster = &settings.cluster;
     let Some((links, log)) = cluster.addresses() else {
         return Err(Failure::usage(
@@ -180,6 +185,7 @@ pub(crate) async fn join_now(settings: &Settings, replace: bool) -> Result<NodeI
             replace,
             cookie: &cookie,
             security: &security,
+            build,
         };
         match ask(joining).await {
             Ok(node) => return Ok(node),
@@ -194,14 +200,14 @@ pub(crate) async fn join_now(settings: &Settings, replace: bool) -> Result<NodeI
 }
 
 /// `statehouse cluster join`.
-pub(crate) async fn join(join: &Join, output: Output) -> Result<Exit, Failure> {
+pub(crate) async fn join(join: &Join, output: Output, build: Build) -> Result<Exit, Failure> {
     let sources = Sources::from_process(join.config.clone()).flag(
         "node.data",
         "--data",
         join.data.as_ref().map(|path| path.display()),
     );
     let loaded = settings::load(&sources)?;
-    let node = join_now(&loaded.settings, join.replace).await?;
+    let node = join_now(&loaded.settings, join.replace, build).await?;
     output.line(&output.pairs(&[
         ("node", format!("{node}, in {}", loaded.settings.directory().display())),
         ("next", "statehouse serve, with the same configuration".to_owned()),
@@ -211,7 +217,7 @@ pub(crate) async fn join(join: &Join, output: Output) -> Result<Exit, Failure> {
 
 /// Makes a new cluster in an empty directory, with its first tenant and an admin key. Doing it again finishes what was
 /// interrupted and changes nothing else.
-pub(crate) async fn init(init: &Init, output: Output) -> Result<Exit, Failure> {
+pub(crate) async fn init(init: &Init, output: Output, build: Build) -> Result<Exit, Failure> {
     let sources = Sources::from_process(init.config.clone())
         .flag("node.data", "--data", init.data.as_ref().map(|path| path.display()))
         .flag("node.shards", "--shards", init.shards)
@@ -244,7 +250,7 @@ pub(crate) async fn init(init: &Init, output: Output) -> Result<Exit, Failure> {
         }
     };
     let shards = loaded.settings.node.shards;
-    let started = Started::start(&loaded, Bootstrap::Found { shards }).await?;
+    let started = Started::start(&loaded, Bootstrap::Found { shards }, build).await?;
     let made = seed::tenant_with_key(&started.house, &token, "admin").await;
     close(&started.house, &directory).await;
     made?;

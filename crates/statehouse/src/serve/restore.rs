@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use statehouse_cluster::{Restore as Plan, restore};
-use statehouse_contract::MemberDocument;
+use statehouse_contract::{Build, MemberDocument};
 
 use super::{member, refused, telemetry};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Runs `cluster restore`.
-pub(crate) async fn run(asked: &Restore, output: Output) -> Result<Exit, Failure> {
+pub(crate) async fn run(asked: &Restore, output: Output, build: Build) -> Result<Exit, Failure> {
     let begin = Instant::now();
     let sources = Sources::from_process(asked.config.clone())
         .flag("node.data", "--data", asked.data.as_ref().map(|path| path.display()))
@@ -35,7 +35,7 @@ pub(crate) async fn run(asked: &Restore, output: Output) -> Result<Exit, Failure
     let loaded = settings::load(&sources)?;
     let settings = &loaded.settings;
     let _lines = telemetry(settings)?;
-    let backup = verify::check(&asked.dir)?;
+    let backup = verify::check(&asked.dir, build)?;
     let registry = backup.found.first().ok_or_else(|| damaged("the backup has no shard 0"))?;
     let directory = settings.directory();
     let plan = Plan {
@@ -45,6 +45,7 @@ pub(crate) async fn run(asked: &Restore, output: Output) -> Result<Exit, Failure
         copies: &backup.copies,
         registry,
         clock: std::sync::Arc::new(SystemClock::start()),
+        build,
     };
     let made = restore(plan).await.map_err(|error| refused(&error, &directory))?;
     let instances: u64 = backup.found.iter().map(|shard| shard.instances).sum();

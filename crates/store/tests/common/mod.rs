@@ -9,12 +9,12 @@
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
 use statehouse_contract::{
-    Actor, DefinitionName, Digest, Due, InstanceId, InstanceKey, Json, Key, KeyText, NodeId,
+    Actor, Build, DefinitionName, Digest, Due, InstanceId, InstanceKey, Json, Key, KeyText, NodeId,
     Receipt, ReceiptKind, RejectionCode, ShardId, StoredReceipt, Target, TenantId, Timestamp,
     TraceContext, Version,
 };
 use statehouse_store::{
-    Applied, Body, Committed, Entry, Header, NodeDir, Outcome, Store, Verify, Written,
+    Applied, Body, Committed, Entry, Header, NodeDir, Outcome, Store, StoreError, Verify, Written,
     entry::{
         Asked, Authority, Cause, CauseKind, DefinitionAdded, DueChange, Expect, Pin, Refused,
         RowDigest, Status, Transitioned,
@@ -24,8 +24,13 @@ use statehouse_store::{
 pub(crate) const SHARD: ShardId = ShardId(1);
 
 pub(crate) fn open(dir: &std::path::Path) -> Store {
+    open_as(dir, Build::THIS).unwrap()
+}
+
+/// Opens the shard as a build would that knows this.
+pub(crate) fn open_as(dir: &std::path::Path, build: Build) -> Result<Store, StoreError> {
     let dir = NodeDir::open(dir).unwrap();
-    Store::open(&dir, SHARD, 2, Verify::Start).unwrap()
+    Store::open(&dir, SHARD, 2, Verify::Start, build)
 }
 
 pub(crate) fn tenant(text: &str) -> TenantId {

@@ -247,6 +247,7 @@ pub(super) async fn start(
         reserve,
         origin: alone(),
         transport: Arc::new(NoPeers),
+        builds: crate::Builds::default(),
         clock,
         tuning,
     });

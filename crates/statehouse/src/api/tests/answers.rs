@@ -138,6 +138,7 @@ fn cluster() -> ClusterView {
             links: "127.0.0.1:7500".to_owned(),
             log: "127.0.0.1:7600".to_owned(),
             region: Some("north".to_owned()),
+            build_level: Some(2),
         }],
         shards: vec![ShardView {
             shard: 0,
@@ -150,6 +151,7 @@ fn cluster() -> ClusterView {
             lag: 0,
             age_ms: Some(12),
             live: 1,
+            level: Some(1),
             replicas: vec![ReplicaView {
                 node: "n2.1".to_owned(),
                 part: "voter".to_owned(),

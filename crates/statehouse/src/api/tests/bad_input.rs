@@ -170,6 +170,14 @@ async fn paths_and_queries() {
         ("no reason", Ask::post("/v1/cluster/nodes/1/drain", "")),
         ("no node", Ask::post("/v1/cluster/shards/0/transfer", r#"{"to": "two"}"#)),
         ("no such shard", Ask::post("/v1/cluster/shards/9/transfer", "")),
+        ("no level", Ask::post("/v1/cluster/shards/0/raise", "{}")),
+        ("level 0", Ask::post("/v1/cluster/shards/0/raise", r#"{"level": 0}"#)),
+        ("huge level", Ask::post("/v1/cluster/shards/0/raise", r#"{"level": 65536}"#)),
+        ("half a level", Ask::post("/v1/cluster/shards/0/raise", r#"{"level": 1.5}"#)),
+        (
+            "level without a key",
+            Ask::post("/v1/cluster/shards/0/raise", r#"{"level": 2}"#).without("idempotency-key"),
+        ),
     ];
     expect![[r#"
         slash -> 400 invalid_request: path, segment {id}: instance id has '/' at byte 1; allowed are A-Z, a-z, 0-9, . _ and -
@@ -204,6 +212,11 @@ async fn paths_and_queries() {
         no reason -> 400 invalid_request: the body lacks the member reason: a text (why, for the audit)
         no node -> 400 invalid_request: body member to: node "two" is no n<number>.<incarnation>, such as n2.1
         no such shard -> 400 invalid_request: there is no such shard
+        no level -> 400 invalid_request: the body lacks the member level: a non-negative integer (the level; a shard that has it or a higher one stays as it is)
+        level 0 -> 400 invalid_request: body member level: feature levels are 1 to 65535
+        huge level -> 400 invalid_request: body member level: feature levels are 1 to 65535
+        half a level -> 400 invalid_request: body member level is a number; it takes a non-negative integer
+        level without a key -> 400 invalid_request: send the header Idempotency-Key: 1 to 128 visible ASCII characters, new for every command and the same for its repeats
     "#]].assert_eq(&said(table).await);
 }
 

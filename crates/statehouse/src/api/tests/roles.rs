@@ -106,6 +106,7 @@ async fn each_role_opens_its_routes_and_no_others() {
         .....x. DELETE /v1/cluster/nodes/{n}
         .....x. POST /v1/cluster/nodes/{n}/drain
         .....x. POST /v1/cluster/shards/{s}/transfer
+        .....x. POST /v1/cluster/shards/{s}/raise
         .....x. GET /v1/cluster/shards/{s}/dump
         .....x. GET /v1/cluster/shards/{s}/snapshot
         xxxxxxx GET /healthz

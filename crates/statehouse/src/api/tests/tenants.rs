@@ -1,7 +1,7 @@
 //! Tenants and keys: a secret is seen once, an administrator has no data.
 
 use expect_test::expect;
-use statehouse_contract::{Command, Query, Target};
+use statehouse_contract::{Command, Query, ShardId, Target};
 
 use super::{Ask, Face, Fake, answers, token_hash};
 
@@ -141,4 +141,15 @@ async fn tenants_are_made_and_listed() {
     ] {
         assert_eq!(face.send(Ask::post("/v1/tenants/acme/keys", body)).await.status, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn a_level_is_raised_at_the_shard_that_the_path_names() {
+    let face = Face::new(Fake::new());
+    let body = r#"{"level": 2, "reason": "all are new"}"#;
+    assert_eq!(face.send(Ask::post("/v1/cluster/shards/3/raise", body)).await.status, 200);
+    let envelope = face.fake.last_command();
+    assert_eq!(envelope.target, Target::Shard(ShardId(3)));
+    assert_eq!(envelope.reason.as_deref(), Some("all are new"));
+    assert!(matches!(envelope.command, Command::RaiseFeature { level: 2 }));
 }

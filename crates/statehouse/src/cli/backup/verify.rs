@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 
 use statehouse_cluster::{Examined, examine};
-use statehouse_contract::{Digest, ShardId};
+use statehouse_contract::{Build, Digest, ShardId};
 
 use super::manifest::{Manifest, ShardFile, damaged};
 use crate::{
@@ -39,9 +39,9 @@ pub(crate) struct Checked {
 }
 
 /// Runs `cluster verify`.
-pub(crate) fn run(dir: &Path, output: Output) -> Result<Exit, Failure> {
+pub(crate) fn run(dir: &Path, output: Output, build: Build) -> Result<Exit, Failure> {
     let begin = Instant::now();
-    let checked = check(dir)?;
+    let checked = check(dir, build)?;
     let document = document(dir, &checked, begin);
     output.show(&document, |document| shown(output, document))?;
     Ok(Exit::Ok)
@@ -78,13 +78,13 @@ fn shown(output: Output, document: &Value) -> String {
 }
 
 /// Reads a backup from end to end.
-pub(crate) fn check(dir: &Path) -> Result<Checked, Failure> {
+pub(crate) fn check(dir: &Path, build: Build) -> Result<Checked, Failure> {
     let manifest = Manifest::read(dir)?;
     let (mut copies, mut found) = (Vec::new(), Vec::new());
     for file in &manifest.shards {
         let path = dir.join(&file.file);
         let digest = length_and_digest(file, &path)?;
-        found.push(look(file, &path, digest)?);
+        found.push(look(file, &path, digest, build)?);
         copies.push((path, digest));
     }
     Ok(Checked { manifest, copies, found })
@@ -109,8 +109,8 @@ fn length_and_digest(file: &ShardFile, path: &Path) -> Result<Digest, Failure> {
     Ok(Digest(*parsed.as_bytes()))
 }
 
-fn look(file: &ShardFile, path: &Path, digest: Digest) -> Result<Examined, Failure> {
-    let found = examine(path, ShardId(file.shard), digest);
+fn look(file: &ShardFile, path: &Path, digest: Digest, build: Build) -> Result<Examined, Failure> {
+    let found = examine(path, ShardId(file.shard), digest, build);
     let found = found.map_err(|error| damaged(&chain(&error)))?;
     if let Some(first) = found.findings.first() {
         let mut failure = damaged(&format!("{}: {first}", path.display()));
