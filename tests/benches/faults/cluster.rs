@@ -1,4 +1,6 @@
 //! The cluster under the faults: three processes that `dev` starts again when they die.
+//!
+//! Absent on purpose: reading the nodes' data. It is asked as any client asks, with the command line.
 
 use std::{
     collections::BTreeMap,

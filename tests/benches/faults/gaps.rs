@@ -1,4 +1,6 @@
 //! From a history to gaps: when each shard acknowledged something, and for how long it did not.
+//!
+//! Absent on purpose: a verdict. The judge reads the same history and says whether anything was lost.
 
 use std::{
     collections::BTreeMap,

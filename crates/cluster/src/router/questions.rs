@@ -1,4 +1,7 @@
 //! Questions: answered here, from this node's rows, once its copy of shard 0 is vouched for.
+//!
+//! Absent on purpose: forwarding. The log tells from which position this node's rows may be read; only whether an actor
+//! is awake is asked elsewhere.
 
 use std::sync::Arc;
 

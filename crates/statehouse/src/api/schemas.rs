@@ -104,7 +104,7 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
     (
         "Cluster",
         "Members and shards as the answering node sees them.",
-        "node: text, members: [Member], shards: [Shard], instance?: Place",
+        "node: text, cpu_us: integer, members: [Member], shards: [Shard], instance?: Place",
     ),
     (
         "Member",
