@@ -135,7 +135,7 @@ fn admit(replica: &Replica, term: u64, urgency: Urgency) -> Result<(), ProposeEr
     Ok(())
 }
 
-fn committed(
+pub(crate) fn committed(
     replica: &Replica,
     answer: ClientWriteResult<Engine>,
 ) -> Result<Applied, ProposeError> {
