@@ -31,6 +31,26 @@ async fn client_commands_are_refused_below_the_reserve_and_healing_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_snapshot_is_made_of_its_own_accord_while_the_disk_is_full() {
+    let folder = tempfile::tempdir().unwrap();
+    for (reserve_bytes, is_made) in [(Reserve::Bytes(u64::MAX), false), (Reserve::Bytes(0), true)] {
+        let options = LogOptions { reserve_bytes, snapshot_every: 20, ..options(folder.path()) };
+        let node = NodeLog::open(options, Arc::new(NoPeers)).await.unwrap();
+        let shard = node.open_shard(SHARD, found()).await.unwrap();
+        let term = leading(&shard).await;
+        for number in 0..100 {
+            let healing = shard.propose(entry(term, number, 0), Urgency::Healing).await;
+            assert!(is_written(&healing.unwrap()));
+        }
+        if is_made {
+            until("there is room and a snapshot", || shard.numbers().snapshot.is_some()).await;
+        }
+        assert_eq!(shard.numbers().snapshot.is_some(), is_made);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_without_room_answers_nothing_it_has_not_written_and_heals() {
     let folder = tempfile::tempdir().unwrap();
     let options_of = |pages| LogOptions { log_pages_max: pages, ..options(folder.path()) };

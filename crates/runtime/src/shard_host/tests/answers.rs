@@ -9,7 +9,7 @@ use statehouse_contract::{
 
 use super::{
     chorus::{Chorus, Hears},
-    fixture::{Fixture, TestClock, config, envelope, key, tenant},
+    fixture::{Fixture, TestClock, config, envelope, key, start, tenant},
 };
 use crate::{HostConfig, Reserve, ShardHost, Tuning, questions::within, reading::resolve};
 
@@ -65,6 +65,36 @@ async fn what_no_leader_has_confirmed_is_not_answered() {
     assert_eq!(known.code, RejectionCode::UnknownInstance, "the rows are there");
     assert_eq!(seat.age_within(limits::STALE_AGE_MS_MAX).unwrap_err().code, RejectionCode::Behind);
     host.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_on_which_a_damaged_row_was_read_is_set_aside() {
+    let house = Fixture::new().await;
+    house.start("a", "s").await.unwrap();
+    house.start("b", "s").await.unwrap();
+    let row = house.seat().log().view().instance(&key("a")).unwrap().unwrap();
+    let Fixture { host, clock, directory, tuning } = house;
+    host.drain(Duration::from_secs(5)).await;
+    let file = directory.path().join("state-0.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let places: Vec<usize> =
+        (0..bytes.len() - 16).filter(|place| bytes[*place..*place + 16] == row.digest.0).collect();
+    assert!(!places.is_empty(), "the row is in the file");
+    places.iter().for_each(|place| bytes[*place] ^= 1);
+    std::fs::write(&file, bytes).unwrap();
+    let host = start(&directory, &clock, tuning, Reserve::Bytes(0)).await;
+    let house = Fixture { host, clock, directory, tuning };
+    assert_eq!(house.read("b").await.version, 1, "nobody has met the damage yet");
+    let asked = house.seat().instance(&key("a"), Consistency::Linearizable, None, 2_000).await;
+    assert_eq!(asked.unwrap_err().code, RejectionCode::Internal);
+    let is_aside = async |house: &Fixture| {
+        *house.seat().log().leadership().borrow() == statehouse_log::Leadership::Stopped
+    };
+    house.until("the replica is set aside", is_aside).await;
+    let why = house.seat().log().failure().unwrap();
+    assert!(matches!(&*why, statehouse_log::LogError::Rows { .. }), "{why}");
+    let refused = house.send("b", "open", "k").await.unwrap_err();
+    assert_eq!(refused.code, RejectionCode::NoLeader, "another one has to lead: {refused}");
 }
 
 #[test]
