@@ -112,6 +112,22 @@ fn hold(rows: &Counted) -> std::sync::mpsc::SyncSender<()> {
     release
 }
 
+/// Proposes until it is applied: a leader that has just begun may not have heard from a majority yet.
+async fn put(replica: &crate::replica::Replica, term: u64) {
+    let begun = std::time::Instant::now();
+    while let Err(no) = proposal::propose(replica, marker(term), Urgency::Client).await {
+        assert_eq!(no, ProposeError::NoQuorum);
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody is heard");
+    }
+}
+
+/// Proposes what must be answered now, whoever holds the rows.
+async fn at_once(replica: &crate::replica::Replica, term: u64) -> Result<u64, ProposeError> {
+    let proposed = proposal::propose(replica, marker(term), Urgency::Client);
+    let answer = tokio::time::timeout(Duration::from_secs(20), proposed).await;
+    answer.expect("it is answered at once").map(|applied| applied.position)
+}
+
 fn committed(replica: &crate::replica::Replica) -> Option<u64> {
     let metrics = replica.raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -164,8 +180,7 @@ async fn a_backlog_of_more_than_is_allowed_lets_no_new_command_in_and_healing_go
     });
     let backlog: Vec<_> = backlog.collect();
     until("it lags", || replica.is_lagging.load(Ordering::Relaxed)).await;
-    let refused = proposal::propose(&replica, marker(term), Urgency::Client).await;
-    assert_eq!(refused.unwrap_err(), ProposeError::Overloaded);
+    assert_eq!(at_once(&replica, term).await, Err(ProposeError::Overloaded));
     let heals = {
         let replica = Arc::clone(&replica);
         tokio::spawn(
@@ -262,6 +277,32 @@ async fn rows_that_could_not_be_synced_end_the_whole_node() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_writes_nothing_of_another_term_whatever_was_believed_when_it_was_given() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let now = leading(&replica).await;
+    // As if the reign had ended between the look at who leads and the writing.
+    for (term, is_taken) in [(now - 1, false), (now + 1, false), (now, true)] {
+        let before = replica.tail.extent().1;
+        let entry = marker(term);
+        let frame = statehouse_contract::codec::encode(&entry).unwrap().into();
+        let proposed = engine::Proposed { frame, entry: Some(Arc::new(entry)) };
+        let slot = replica.slots.take().unwrap();
+        let ended = proposal::write(&replica, proposed, term, slot).await;
+        match ended {
+            Ok(_) => assert!(is_taken, "term {term}"),
+            Err(no) => {
+                assert!(!is_taken && matches!(no, ProposeError::NotLeader { .. }), "{no}");
+                assert_eq!(replica.tail.extent().1, before, "nothing was written");
+            }
+        }
+    }
+    assert_eq!(replica.slots.taken(), 0, "each place was given back");
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_answer_of_the_engine_is_definite_or_unknown() {
     let rows = Counted::default();
     let (_folder, node, replica) = start(&rows).await;
@@ -288,7 +329,7 @@ async fn without_a_majority_what_is_proposed_stays_open_and_what_is_not_is_refus
     let (rows, chorus) = (Counted::default(), Chorus::default());
     let (_folder, node, replica) = start_with(&rows, Arc::new(chorus.clone()), &VOTERS).await;
     let term = leading(&replica).await;
-    proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap();
+    put(&replica, term).await;
     chorus.hears.store(FULL, Ordering::Relaxed);
     let open = {
         let replica = Arc::clone(&replica);
@@ -304,8 +345,7 @@ async fn without_a_majority_what_is_proposed_stays_open_and_what_is_not_is_refus
     until("nobody is heard", || leadership::age_of_leader(&replica).is_some_and(|age| age > alone))
         .await;
     assert_eq!(*replica.leadership.borrow(), Leadership::Leading { term }, "it believes so");
-    let refused = proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap_err();
-    assert_eq!(refused, ProposeError::NoQuorum);
+    assert_eq!(at_once(&replica, term).await, Err(ProposeError::NoQuorum));
     assert_eq!(replica.tail.extent().1, last, "nothing was written for it");
     assert!(!open.is_finished(), "nobody knows about the other");
     let read = read::vouched(&replica, true);
@@ -321,11 +361,11 @@ async fn a_leader_that_applies_nothing_hands_over_to_whoever_is_furthest() {
     let (rows, chorus) = (Counted::default(), Chorus::default());
     let (_folder, node, replica) = start_with(&rows, Arc::new(chorus.clone()), &VOTERS).await;
     let term = leading(&replica).await;
-    proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap();
+    put(&replica, term).await;
     // The higher id has less: neither the first nor the last of the list will do.
     for (late, furthest) in [(id(3), id(2)), (id(2), id(3))] {
         *chorus.late.lock().unwrap() = Some(late);
-        proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap();
+        put(&replica, term).await;
         let at = committed(&replica);
         until("the other has it", || {
             let metrics = replica.raft.metrics();

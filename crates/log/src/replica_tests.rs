@@ -28,6 +28,9 @@ pub(crate) const NODE: NodeId = NodeId { number: 1, incarnation: 1 };
 pub(crate) const SHARD: ShardId = ShardId(9);
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Something that a test does within the rows.
+type Act = Box<dyn FnMut() + Send>;
+
 /// Counts what is applied; waits while it is held, and fails from a position on.
 #[derive(Clone, Default)]
 pub(crate) struct Counted {
@@ -39,7 +42,7 @@ pub(crate) struct Counted {
     pub(crate) synced: Arc<AtomicU64>,
     pub(crate) has_snapshots: Arc<AtomicBool>,
     /// What is done when a copy takes the place of the rows.
-    pub(crate) at_install: Arc<Mutex<Option<Box<dyn FnMut() + Send>>>>,
+    pub(crate) at_install: Arc<Mutex<Option<Act>>>,
 }
 
 const FULL: u64 = 1;
@@ -256,8 +259,9 @@ async fn a_leader_that_applies_nothing_refuses_new_work_until_it_moves() {
         )
     };
     until("it is stalled", || replica.is_stalled.load(Ordering::Relaxed)).await;
-    let refused = proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap_err();
-    assert_eq!(refused, ProposeError::Overloaded);
+    let proposed = proposal::propose(&replica, marker(term), Urgency::Client);
+    let refused = tokio::time::timeout(PATIENCE, proposed).await.expect("it is refused at once");
+    assert_eq!(refused.unwrap_err(), ProposeError::Overloaded);
     drop(release);
     holder.join().unwrap();
     waits.await.unwrap().unwrap();

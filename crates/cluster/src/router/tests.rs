@@ -60,7 +60,8 @@ async fn a_forward_is_abandoned_when_a_higher_term_is_seen() {
     let seat = house.router.seat(SHARD).unwrap();
     let way = gate::of_node(SHARD, old).unwrap();
     let long = Duration::from_secs(300);
-    let waits = house.router.forwarded(&seat, &way, press(SHARD, "k"), long);
+    let envelope = CommandEnvelope { remaining_ms: 300_000, ..press(SHARD, "k") };
+    let waits = house.router.forwarded(&seat, &way, envelope, long);
     let deposed = async {
         gate.until_heard(1).await;
         house.follow(SHARD, new, 6).await;

@@ -73,7 +73,8 @@ async fn a_replica_on_which_a_damaged_row_was_read_is_set_aside() {
     house.start("a", "s").await.unwrap();
     house.start("b", "s").await.unwrap();
     let row = house.seat().log().view().instance(&key("a")).unwrap().unwrap();
-    let Fixture { host, clock, directory, tuning } = house;
+    // A start moves everything from the write-ahead file into the file.
+    let Fixture { host, clock, directory, tuning } = house.restart().await;
     host.drain(Duration::from_secs(5)).await;
     let file = directory.path().join("state-0.db");
     let mut bytes = std::fs::read(&file).unwrap();

@@ -96,9 +96,13 @@ async fn a_proposal_that_another_leader_discards_ends_its_actor_normally_and_as_
             chorus.hears(Hears::All);
         };
         tokio::join!(sent, deposed);
+        house
+            .until("a term has actors of its own", async |house| {
+                let found = house.seat().directory().find_instance(&key("idle"));
+                found.is_none_or(|actor| actor.get_id() != idle)
+            })
+            .await;
         until_open(&house).await;
-        let found = house.seat().directory().find_instance(&key("idle"));
-        assert!(found.is_none_or(|actor| actor.get_id() != idle), "a term has actors of its own");
         let told = house.send("a", event, &name).await.unwrap();
         assert_eq!((told.kind, told.replayed), (ReceiptKind::Accepted, false), "round {round}");
         assert_eq!(told.version.map(|version| version.version), Some(round + 2));
