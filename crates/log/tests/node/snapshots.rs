@@ -126,3 +126,42 @@ async fn a_copy_that_was_being_put_in_place_is_put_in_place_at_the_next_start() 
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_noted_copy_is_put_in_place_by_the_start_although_the_log_would_do_without() {
+    let folder = tempfile::tempdir().unwrap();
+    let (node, shard) = start(folder.path()).await;
+    for number in 0..30 {
+        put(&shard, number).await.unwrap();
+    }
+    // A follower that has the log of the first half, whole, and was given a copy of all.
+    let behind = killed(folder.path());
+    for number in 30..60 {
+        put(&shard, number).await.unwrap();
+    }
+    let position = shard.snapshot().await.unwrap();
+    let term = leading(&shard).await;
+    for ending in ["db", "seal"] {
+        let name = format!("snapshots/state-1-{position}.{ending}");
+        fs::copy(folder.path().join(&name), behind.path().join(&name)).unwrap();
+    }
+    node.stop().await;
+    let snapshot = behind.path().join(format!("snapshots/state-1-{position}.db"));
+    let hash = Digest::of(&fs::read(snapshot).unwrap());
+    let installing = Some(Installing { upto: LogPosition { term, index: position }, hash });
+    let mut file = LogFile::open(&LogFileOptions {
+        path: behind.path().join("log.db"),
+        wal_bytes_max: 1 << 20,
+        pages_max: None,
+    })
+    .unwrap();
+    file.write(&[LogOperation::Installing { shard: SHARD, installing }]).unwrap();
+    drop(file);
+    let node = open(behind.path()).await.unwrap();
+    let shard = node.open_shard(SHARD, Origin::Resume).await.unwrap();
+    assert!(shard.view().applied() >= Some(position));
+    leading(&shard).await;
+    shard.read_index().await.unwrap();
+    assert_eq!(present(&shard, 100), (0..60).collect::<Vec<_>>());
+    node.stop().await;
+}

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use statehouse_contract::{
-    Command, Consistency, DefinitionName, DefinitionRef, InstanceFilter, Json, KeyText, Rejection,
-    RejectionCode, ShardId, limits,
+    Command, Consistency, DefinitionName, DefinitionRef, InstanceFilter, Json, KeyText,
+    ReceiptKind, Rejection, RejectionCode, ShardId, limits,
 };
 
 use super::{
@@ -160,4 +160,22 @@ async fn a_read_waits_for_its_minimum_version_and_says_behind_at_its_deadline() 
     };
     let (read, ()) = tokio::join!(waits, moves);
     assert_eq!(read.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_the_answer_of_a_postponed_command_gets_the_final_one() {
+    let house = Fixture::new().await;
+    house.start("a", "s").await.unwrap();
+    house.send("a", "later", "k").await.unwrap();
+    let name = KeyText::parse("k").unwrap();
+    let place = key("a");
+    let at_once = house.seat().stored_receipt(&place, &name, 0).await.unwrap();
+    assert_eq!(at_once.kind, ReceiptKind::Postponed);
+    let moves = async {
+        // The question is on its way first: it is asked before this branch.
+        tokio::task::yield_now().await;
+        house.send("a", "open", "o").await.unwrap();
+    };
+    let (told, ()) = tokio::join!(house.seat().stored_receipt(&place, &name, 10_000), moves);
+    assert_eq!(told.unwrap().kind, ReceiptKind::Accepted);
 }

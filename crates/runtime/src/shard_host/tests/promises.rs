@@ -50,6 +50,27 @@ async fn a_deadline_ends_the_wait_and_neither_the_proposal_nor_its_permit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_actor_that_dies_with_its_proposal_leaves_no_certain_no_behind() {
+    let (house, chorus) = house_and_chorus().await;
+    house.start("a", "s").await.unwrap();
+    let before = last(&house);
+    chorus.hears(Hears::NoEntry);
+    let sent = house.send_as("a", "open", "k", (5_000, None));
+    let dies = async {
+        house.until("it is in the log", async |house| last(house) > before).await;
+        // Whoever comes from now on is refused for certain; this command has been proposed.
+        house.seat().admission().begin_drain();
+        house.seat().directory().find_instance(&key("a")).unwrap().kill();
+    };
+    let (told, ()) = tokio::join!(sent, dies);
+    assert_eq!(told.unwrap_err().code, RejectionCode::DeadlineExceeded);
+    let other = house.send("a", "close", "new").await.unwrap_err();
+    assert_eq!(other.code, RejectionCode::Draining);
+    chorus.hears(Hears::All);
+    house.until("it was done", async |house| house.read("a").await.version == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_certainly_not_proposed_is_said_and_leaves_no_trace() {
     let (house, chorus) = house_and_chorus().await;
     house.start("a", "s").await.unwrap();
