@@ -268,3 +268,67 @@ async fn announce(seat: Arc<Seat>, cell: ActorCell) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use statehouse_contract::RejectionCode;
+    use statehouse_log::{NoPeers, Origin, Peer, Reserve};
+    use statehouse_runtime::{HostConfig, Profile, ShardHost, Tuning};
+
+    use super::*;
+    use crate::testing::{Stopped, press};
+
+    async fn asked(gate: &ActorRef<GateMessage>, shard: ShardId, name: &str) -> Told {
+        let envelope = Box::new(press("i-1", name));
+        let question = codec::encode(&Asked::Submit { shard, envelope }).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        let answer = gate.call(|reply| GateMessage::Rpc(question, reply), patience).await.unwrap();
+        codec::decode(&answer.unwrap()).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn forwarded_work_has_permits_of_its_own_and_gives_them_back() {
+        let directory = tempfile::tempdir().unwrap();
+        // Groups of actors belong to the process, so this node is nobody else's.
+        let node = NodeId { number: 900, incarnation: 1 };
+        let host = ShardHost::start(HostConfig {
+            data: directory.path().to_owned(),
+            node,
+            shards: 1,
+            profile: Profile::Local,
+            reserve: Reserve::Bytes(0),
+            origin: Origin::Found([(node, Peer::default())].into()),
+            transport: Arc::new(NoPeers),
+            builds: statehouse_runtime::Builds::default(),
+            clock: Arc::new(Stopped),
+            tuning: Tuning::standard(),
+        });
+        let host = host.await.unwrap();
+        let (shard, permits) = (ShardId(0), Arc::new(Semaphore::new(1)));
+        let seat = Arc::clone(host.seat(shard).unwrap());
+        let begun = std::time::Instant::now();
+        while seat.trouble().is_some() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it does not lead");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let arguments = (node, seat, Arc::clone(&permits));
+        let (gate, _) = Actor::spawn(None, Gate, arguments).await.unwrap();
+        let taken = Arc::clone(&permits).try_acquire_owned().unwrap();
+        let Told::Rejected(no) = asked(&gate, shard, "k").await else { panic!("not refused") };
+        assert_eq!(no.code, RejectionCode::Overloaded);
+        assert!(no.retry_after_ms.is_some());
+        drop(taken);
+        for name in ["k1", "k2"] {
+            let told = asked(&gate, shard, name).await;
+            assert!(matches!(told, Told::Receipt(_)), "there is no such instance: {told:?}");
+            let begun = std::time::Instant::now();
+            while permits.available_permits() == 0 {
+                assert!(begun.elapsed() < Duration::from_secs(20), "the permit is kept");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+        assert!(matches!(asked(&gate, ShardId(1), "k").await, Told::NotLeader { .. }));
+        gate.stop(None);
+        host.drain(Duration::from_secs(5)).await;
+    }
+}

@@ -13,6 +13,9 @@
 //!
 //! Invariant `BOUND`: no more commands are let in at once than `INGRESS_PERMITS`. A permit never crosses a node.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: an authority and the certificates that it signs.
+//! What the tests of this crate share: an authority and the certificates that it signs, a clock that stands, a command.
 //!
 //! Deliberately absent: anything that a running node would use; `statehouse cluster certs` makes real files.
 
@@ -8,7 +8,42 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
 
+use statehouse_contract::{
+    Actor, Clock, Command, CommandEnvelope, Digest, InstanceId, InstanceKey, Json, Key, KeyText,
+    Target, TenantId, Timestamp, TraceContext,
+};
+
 use crate::security::{LinkSecurity, MutualTls};
+
+/// A clock that stands.
+#[derive(Debug)]
+pub(crate) struct Stopped;
+
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        Timestamp(1_000_000)
+    }
+}
+
+/// An event for an instance, under a key.
+pub(crate) fn press(instance: &str, name: &str) -> CommandEnvelope {
+    let instance = InstanceId::parse(instance).unwrap();
+    let command =
+        Command::Send { event: "press".into(), data: Json::empty_object(), postpone_ms: None };
+    CommandEnvelope {
+        target: Target::Instance(InstanceKey { tenant: TenantId::parse("t").unwrap(), instance }),
+        fingerprint: Digest::of(format!("{command:?}").as_bytes()),
+        command,
+        key: Key::Client(KeyText::parse(name).unwrap()),
+        correlation: None,
+        trace: TraceContext::default(),
+        remaining_ms: 6_000,
+        expected: None,
+        actor: Actor { name: "ann".into(), roles: Vec::new() },
+        reason: None,
+        attempt: 1,
+    }
+}
 
 /// Signs certificates.
 pub(crate) struct Authority {

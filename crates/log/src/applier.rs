@@ -126,6 +126,17 @@ impl ApplierHandle {
         self.failed.clone()
     }
 
+    /// Ends the rows because a reader has found them damaged: they answer nothing any more.
+    pub(crate) fn set_aside(&self, shard: ShardId, source: StoreError) {
+        let damage = LogError::Rows { shard, source };
+        error!(
+            %shard,
+            error = &damage as &dyn std::error::Error,
+            "a damaged row was read; this replica is set aside"
+        );
+        self.failed.set(damage);
+    }
+
     /// Announces the applied position.
     pub(crate) fn applied(&self) -> watch::Receiver<Option<u64>> {
         self.applied.clone()

@@ -91,7 +91,7 @@ fn announce(replica: &Replica, announced: &watch::Sender<Leadership>, now: Leade
     }
 }
 
-/// Watches that a leader with work to do moves.
+/// Watches that a leader with work to do moves, and that nobody has met damage in the rows.
 pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
     let mut ticks = tokio::time::interval(patience / 8);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -99,6 +99,10 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
     let mut position = None;
     loop {
         ticks.tick().await;
+        // Damage that a reader has met: the others have good rows, and one of them shall lead.
+        if let Some(damage) = replica.applier.view().and_then(|view| view.damage()) {
+            return replica.applier.set_aside(replica.shard, damage);
+        }
         let applied = *replica.applied.borrow();
         let is_idle = replica.slots.taken() == 0;
         let is_leading = matches!(*replica.leadership.borrow(), Leadership::Leading { .. });

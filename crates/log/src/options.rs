@@ -102,3 +102,23 @@ impl Profile {
         config.validate().map_err(|error| LogError::Config { what: error.to_string() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_profile_has_the_times_that_the_cluster_was_planned_with() {
+        let times = |profile: Profile| {
+            let config = profile.engine().unwrap();
+            (config.heartbeat_interval, config.election_timeout_min, config.election_timeout_max)
+        };
+        assert_eq!(times(Profile::Local), (75, 250, 450));
+        assert_eq!(times(Profile::Regions), (200, 800, 1_600));
+        for profile in [Profile::Local, Profile::Regions] {
+            let config = profile.engine().unwrap();
+            assert_eq!(config.enable_pre_vote, Some(true));
+            assert_eq!(config.enable_leader_restore, Some(false), "a lease dies with its process");
+        }
+    }
+}

@@ -95,8 +95,18 @@ pub(crate) async fn propose(
     }
     admit(replica, term, urgency)?;
     let slot = replica.slots.take().ok_or(ProposeError::Overloaded)?;
-    let (answer, is_answered) = oneshot::channel();
     let proposed = Proposed { frame: frame.into(), entry: Some(Arc::new(entry)) };
+    write(replica, proposed, term, slot).await
+}
+
+/// Gives a proposal to the engine, for this term alone: whatever was believed until now, the engine looks at its own.
+pub(crate) async fn write(
+    replica: &Replica,
+    proposed: Proposed,
+    term: u64,
+    slot: Slot,
+) -> Result<Applied, ProposeError> {
+    let (answer, is_answered) = oneshot::channel();
     let written = replica
         .raft
         .write(proposed)
@@ -135,7 +145,7 @@ fn admit(replica: &Replica, term: u64, urgency: Urgency) -> Result<(), ProposeEr
     Ok(())
 }
 
-fn committed(
+pub(crate) fn committed(
     replica: &Replica,
     answer: ClientWriteResult<Engine>,
 ) -> Result<Applied, ProposeError> {

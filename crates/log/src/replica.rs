@@ -133,8 +133,13 @@ pub(crate) async fn open(
         Network { shard, own: node, transport: Arc::clone(&ground.transport), told: told.clone() };
     let storage = ShardStorage::new(shard, Arc::clone(&tail), ground.writer.clone());
     let finished = Finished::default();
-    let machine =
-        ShardMachine::new(shard, applier.clone(), ground.writer.clone(), Arc::clone(&finished));
+    let machine = ShardMachine::new(
+        shard,
+        applier.clone(),
+        ground.writer.clone(),
+        Arc::clone(&tail),
+        Arc::clone(&finished),
+    );
     let config = Arc::new(ground.options.profile.engine()?);
     let raft = Raft::new(node.raft(), config, network, storage, machine)
         .await

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,26 +19,35 @@ use statehouse_store::{
 
 use crate::{
     Leadership, LogError, LogOptions, NoPeers, NodeLog, Origin, Peer, Profile, ProposeError,
-    ReadError, Reserve, Urgency, engine, leadership, proposal, read,
+    ReadError, Reserve, Transport, Urgency, engine, leadership, proposal, read,
     replica::{self, Replica},
     rows::{Rows, SnapshotFile, Snapshots, Standing},
 };
 
-const NODE: NodeId = NodeId { number: 1, incarnation: 1 };
-const SHARD: ShardId = ShardId(9);
+pub(crate) const NODE: NodeId = NodeId { number: 1, incarnation: 1 };
+pub(crate) const SHARD: ShardId = ShardId(9);
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something that a test does within the rows.
+type Act = Box<dyn FnMut() + Send>;
 
 /// Counts what is applied; waits while it is held, and fails from a position on.
 #[derive(Clone, Default)]
-struct Counted {
+pub(crate) struct Counted {
     standing: Arc<Mutex<Standing>>,
     terms: Arc<Mutex<Vec<(u64, u64)>>>,
-    held: Arc<Mutex<()>>,
-    fails: Arc<AtomicU64>,
+    pub(crate) held: Arc<Mutex<()>>,
+    pub(crate) fails: Arc<AtomicU64>,
+    /// One above the position that is synced.
+    pub(crate) synced: Arc<AtomicU64>,
+    pub(crate) has_snapshots: Arc<AtomicBool>,
+    /// What is done when a copy takes the place of the rows.
+    pub(crate) at_install: Arc<Mutex<Option<Act>>>,
 }
 
 const FULL: u64 = 1;
 const BROKEN: u64 = 2;
+pub(crate) const UNSYNCED: u64 = 3;
 
 impl Rows for Counted {
     fn standing(&self) -> Result<Standing, StoreError> {
@@ -53,6 +62,7 @@ impl Rows for Counted {
                 let source = std::io::Error::other("broken for the test");
                 return Err(StoreError::Io { doing: "syncing", path: "rows".into(), source });
             }
+            UNSYNCED => return Err(StoreError::failed_sync("rows".into())),
             _ => {}
         }
         let mut standing = self.standing.lock().unwrap();
@@ -65,16 +75,22 @@ impl Rows for Counted {
     }
 
     fn snapshots(&self) -> Box<dyn Snapshots> {
+        if self.has_snapshots.load(Ordering::Relaxed) {
+            return Box::new(Copies(self.clone()));
+        }
         Box::new(NoSnapshots)
     }
 
     fn install(&mut self, snapshot: &SnapshotFile) -> Result<(), StoreError> {
+        if let Some(act) = &mut *self.at_install.lock().unwrap() {
+            act();
+        }
         *self.standing.lock().unwrap() = snapshot.standing.clone();
         Ok(())
     }
 
     fn synced(&self) -> Option<u64> {
-        None
+        self.synced.load(Ordering::Relaxed).checked_sub(1)
     }
 
     fn sync(&mut self) -> Result<(), StoreError> {
@@ -83,6 +99,21 @@ impl Rows for Counted {
 
     fn view(&self) -> Option<View> {
         None
+    }
+}
+
+/// Copies that hold nothing but where they stand.
+struct Copies(Counted);
+
+impl Snapshots for Copies {
+    fn build(&self) -> Result<SnapshotFile, StoreError> {
+        let standing = self.0.standing()?;
+        let hash = statehouse_contract::Digest::of(b"a copy");
+        Ok(SnapshotFile { path: "copy".into(), bytes: 0, hash, standing })
+    }
+
+    fn newest(&self) -> Result<Option<SnapshotFile>, StoreError> {
+        self.build().map(Some)
     }
 }
 
@@ -98,21 +129,30 @@ impl Snapshots for NoSnapshots {
     }
 }
 
-async fn start(rows: &Counted) -> (TempDir, NodeLog, Arc<Replica>) {
+pub(crate) async fn start(rows: &Counted) -> (TempDir, NodeLog, Arc<Replica>) {
+    start_with(rows, Arc::new(NoPeers), &[NODE]).await
+}
+
+/// Starts a replica whose fellow voters are behind `transport`.
+pub(crate) async fn start_with(
+    rows: &Counted,
+    transport: Arc<dyn Transport>,
+    voters: &[NodeId],
+) -> (TempDir, NodeLog, Arc<Replica>) {
     let folder = tempfile::tempdir().unwrap();
     let options = LogOptions {
         reserve_bytes: Reserve::Bytes(0),
         ..LogOptions::service(NodeDir::open(folder.path()).unwrap(), NODE, Profile::Local)
     };
-    let node = NodeLog::open(options, Arc::new(NoPeers)).await.unwrap();
-    let origin = Origin::Found(BTreeMap::from([(NODE, Peer::default())]));
+    let node = NodeLog::open(options, transport).await.unwrap();
+    let origin = Origin::Found(voters.iter().map(|id| (*id, Peer::default())).collect());
     let opened = replica::open(&node.ground, SHARD, Box::new(rows.clone()), origin).await;
     let replica = opened.unwrap();
     leading(&replica).await;
     (folder, node, replica)
 }
 
-async fn leading(replica: &Replica) -> u64 {
+pub(crate) async fn leading(replica: &Replica) -> u64 {
     let mut leadership = replica.leadership.clone();
     let leads = leadership.wait_for(|now| matches!(now, Leadership::Leading { .. }));
     match *tokio::time::timeout(PATIENCE, leads).await.unwrap().unwrap() {
@@ -132,7 +172,7 @@ async fn depose(replica: &Replica, term: u64) {
     assert!(answer.vote_granted, "{answer}");
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < PATIENCE, "{what}");
@@ -140,7 +180,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn marker(term: u64) -> Entry {
+pub(crate) fn marker(term: u64) -> Entry {
     let header = Header {
         decided_term: term,
         decided_by: NODE,
@@ -219,8 +259,9 @@ async fn a_leader_that_applies_nothing_refuses_new_work_until_it_moves() {
         )
     };
     until("it is stalled", || replica.is_stalled.load(Ordering::Relaxed)).await;
-    let refused = proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap_err();
-    assert_eq!(refused, ProposeError::Overloaded);
+    let proposed = proposal::propose(&replica, marker(term), Urgency::Client);
+    let refused = tokio::time::timeout(PATIENCE, proposed).await.expect("it is refused at once");
+    assert_eq!(refused.unwrap_err(), ProposeError::Overloaded);
     drop(release);
     holder.join().unwrap();
     waits.await.unwrap().unwrap();

@@ -33,6 +33,7 @@ use crate::{
     applier::{ApplierHandle, Effort, Item},
     engine::{self, AppliedMark, Engine, EngineStoredMembership, LogId, Peer, Reign},
     rows::SnapshotFile,
+    tail::Tail,
     writer::WriterHandle,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct ShardMachine {
     shard: ShardId,
     applier: ApplierHandle,
     writer: WriterHandle,
+    tail: Arc<Tail>,
     finished: Finished,
 }
 
@@ -59,9 +61,24 @@ impl ShardMachine {
         shard: ShardId,
         applier: ApplierHandle,
         writer: WriterHandle,
+        tail: Arc<Tail>,
         finished: Finished,
     ) -> Self {
-        Self { shard, applier, writer, finished }
+        Self { shard, applier, writer, tail, finished }
+    }
+
+    /// Waits until an entry is on this node's disk. A majority may have it while this disk is slow or full, and the engine
+    /// hands it over then; rows ahead of their own log would be taken for a log that has lost something.
+    async fn on_own_disk(&self, index: u64) -> io::Result<()> {
+        if self.tail.is_flushed(index) {
+            return Ok(());
+        }
+        // The writer answers after everything that was queued before.
+        let state = self.writer.state(self.shard).await.map_err(io::Error::other)?;
+        match state.last {
+            Some(last) if last.index >= index => Ok(()),
+            _ => Err(io::Error::other("the log ended before it had what is committed")),
+        }
     }
 
     /// Says in the log file that a copy is being put in place, so that a start finishes what a crash
@@ -98,6 +115,9 @@ impl RaftStateMachine<Engine> for ShardMachine {
         let mut items: Vec<Item> = Vec::with_capacity(entries.size_hint().0);
         while let Some(item) = entries.next().await {
             items.push(item?);
+        }
+        if let Some((last, _)) = items.last() {
+            self.on_own_disk(last.log_id.index).await?;
         }
         self.applier.apply(items).await
     }

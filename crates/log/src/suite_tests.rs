@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use statehouse_contract::{Build, NodeId, ShardId};
 use statehouse_store::{
     Applied, Committed, NodeDir, StoreError, View,
-    log_file::{LogFile, LogFileOptions},
+    log_file::{LogFile, LogFileOptions, LogPosition, LogState},
 };
 
 use crate::{
@@ -99,7 +99,11 @@ impl StoreBuilder<Engine, ShardStorage, ShardMachine, TempDir> for Builder {
         let (applier, _) =
             applier::start(SHARD, Box::new(rows), mark, room, failure, is_stopping).unwrap();
         let storage = ShardStorage::new(SHARD, tail, writer.clone());
-        Ok((folder, storage, ShardMachine::new(SHARD, applier, writer, Arc::default())))
+        // The suite applies what it has not appended.
+        let last = Some(LogPosition { term: 0, index: u64::MAX - 1 });
+        let whole = Arc::new(Tail::new(&LogState { last, ..LogState::default() }));
+        let machine = ShardMachine::new(SHARD, applier, writer, whole, Arc::default());
+        Ok((folder, storage, machine))
     }
 }
 

@@ -103,6 +103,11 @@ impl Tail {
         }
     }
 
+    /// Returns whether everything up to `index` is in the file.
+    pub(crate) fn is_flushed(&self, index: u64) -> bool {
+        index < self.known().flushed
+    }
+
     /// Takes the end away.
     pub(crate) fn truncate(&self, last: Option<LogPosition>) {
         let mut known = self.known();

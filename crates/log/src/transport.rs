@@ -12,10 +12,9 @@ use std::{future::Future, pin::Pin, time::Duration};
 use bincode::{Decode, Encode};
 
 use statehouse_contract::{Digest, NodeId, ShardId};
-use statehouse_store::{
-    Chain,
-    log_file::{LogPosition, LogRecord, StoredVote},
-};
+use statehouse_store::Chain;
+// The messages below are made of these.
+pub use statehouse_store::log_file::{LogPosition, LogRecord, StoredVote};
 
 use crate::engine::Peer;
 

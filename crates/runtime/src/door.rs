@@ -230,3 +230,21 @@ fn registry_place(target: &Target) -> InstanceKey {
         instance: InstanceId::parse("-registry-").expect("a constant that fits"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use statehouse_contract::{Command, Verb};
+
+    use super::*;
+
+    #[test]
+    fn a_command_waits_ten_seconds_unless_it_says_otherwise_and_never_more_than_a_minute() {
+        let place = registry_place(&Target::Cluster);
+        let waits = |remaining_ms| {
+            let due = fire::envelope(&place, Due::Queue, Timestamp(0));
+            let command = Command::Operate(Verb::Skip);
+            wait_ms(&CommandEnvelope { command, remaining_ms, ..due })
+        };
+        assert_eq!((waits(0), waits(1), waits(60_000), waits(60_001)), (10_000, 1, 60_000, 60_000));
+    }
+}

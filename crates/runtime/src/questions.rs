@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 use statehouse_chart::{Chart, Snapshot, TaskOrder};
 use statehouse_contract::{
     CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText, NodeId,
-    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp, codec,
+    Receipt, ReceiptKind, Rejection, RejectionCode, ShardId, Target, Timestamp, codec,
     command::Command,
     limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, STALE_AGE_MS_MAX, WAIT_MS_MAX},
     view::{
@@ -116,22 +116,7 @@ impl Seat {
     /// # Errors
     /// `behind`: nobody has vouched for this copy for so long, or ever.
     pub fn age_within(&self, limit_ms: u64) -> Result<u64, Rejection> {
-        let age_ms = self.log().age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-        match age_ms {
-            Some(age_ms) if age_ms <= limit_ms => Ok(age_ms),
-            Some(age_ms) => {
-                let detail = format!(
-                    "the copy of shard {} on this node is {age_ms} ms old, at most {limit_ms} are allowed",
-                    self.shard()
-                );
-                Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(500))
-            }
-            None => {
-                let detail =
-                    format!("no leader has vouched for the copy of shard {} yet", self.shard());
-                Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(500))
-            }
-        }
+        within(self.shard(), self.log().age(), limit_ms)
     }
 
     /// Makes the view of a row, or finds it under exactly this row's name.
@@ -396,6 +381,23 @@ impl Seat {
     pub fn is_awake(&self, key: &InstanceKey) -> bool {
         self.directory().find_instance(key).is_some()
     }
+}
+
+/// Returns how old a copy is, or the refusal of one that is older than allowed or of unknown age.
+pub(crate) fn within(
+    shard: ShardId,
+    age: Option<Duration>,
+    limit_ms: u64,
+) -> Result<u64, Rejection> {
+    let age_ms = age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+    let detail = match age_ms {
+        Some(age_ms) if age_ms <= limit_ms => return Ok(age_ms),
+        Some(age_ms) => format!(
+            "the copy of shard {shard} on this node is {age_ms} ms old, at most {limit_ms} are allowed"
+        ),
+        None => format!("no leader has vouched for the copy of shard {shard} yet"),
+    };
+    Err(Rejection::gateway(RejectionCode::Behind, detail).after_ms(500))
 }
 
 /// Runs a question that walks over many rows where it holds up nobody.

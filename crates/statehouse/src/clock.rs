@@ -52,4 +52,12 @@ mod tests {
         let first = clock.now();
         assert!(clock.now() >= first);
     }
+
+    #[test]
+    fn the_wall_clock_is_read_once_and_its_steps_do_not_enter() {
+        // As after a step of the wall clock by decades: only the time since the start counts.
+        let clock = SystemClock { base: Timestamp(1_000), since_ms: boot_ms() - 5_000 };
+        let now = clock.now().0;
+        assert!((6_000..66_000).contains(&now), "{now}");
+    }
 }

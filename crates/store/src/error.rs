@@ -143,6 +143,17 @@ pub struct Corruption {
 }
 
 impl StoreError {
+    /// Returns the error of a sync that failed. A rehearsal, for tests of the floors above.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn failed_sync(path: PathBuf) -> Self {
+        Self::Fatal {
+            path,
+            doing: "rehearsing a failed sync",
+            source: rusqlite::Error::InvalidQuery,
+        }
+    }
+
     /// Returns whether the rows of this replica are no longer to be believed.
     #[must_use]
     pub const fn is_damage(&self) -> bool {

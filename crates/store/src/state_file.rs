@@ -28,7 +28,7 @@ use crate::{
     apply::{Applied, Batch, Committed, Stop},
     buckets::Buckets,
     checkpoint::Checkpointer,
-    error::{Fault, StoreError},
+    error::{Corruption, Fault, StoreError},
     meta::Meta,
     node_dir::NodeDir,
     opening::{Verify, checkpoint, connect, inspect, ready},
@@ -59,6 +59,8 @@ pub(crate) struct Shared {
     pub(crate) is_closed: AtomicBool,
     /// What the background checkpoint ran into.
     pub(crate) trouble: Mutex<Option<StoreError>>,
+    /// The first row that a reader found damaged in this generation.
+    pub(crate) damage: Mutex<Option<Corruption>>,
 }
 
 /// One shard's rows, with the right to change them. There is one for each file.
@@ -105,6 +107,7 @@ impl Store {
             synced: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             trouble: Mutex::new(None),
+            damage: Mutex::new(None),
         });
         let (open, meta) = Open::new(&shared, verify)?;
         Ok(Self { shared, meta, proofs: Arc::new(Proofs::none()), open: Some(open) })
@@ -203,6 +206,8 @@ impl Store {
     pub(crate) fn reopen(&mut self, (open, meta): (Open, Meta)) {
         (self.open, self.meta) = (Some(open), meta);
         self.proofs = Arc::new(Proofs::none());
+        // The damaged file has gone.
+        *self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.shared.is_closed.store(false, Ordering::Release);
     }
 }

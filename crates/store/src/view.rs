@@ -189,8 +189,28 @@ impl View {
         Ok(())
     }
 
-    /// Asks one question in one read transaction.
+    /// Returns the first damage that any reader has met in this file: these rows are not to be believed any more.
+    #[must_use]
+    pub fn damage(&self) -> Option<StoreError> {
+        let met = self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
+        met.clone().map(|found| StoreError::Corrupt(Box::new(found)))
+    }
+
+    /// Asks one question in one read transaction. Damage is told to whoever asked, and kept.
     pub(crate) fn ask<T>(
+        &self,
+        doing: &'static str,
+        question: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, StoreError> {
+        let answer = self.look(doing, question);
+        if let Err(StoreError::Corrupt(found)) = &answer {
+            let mut met = self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner);
+            met.get_or_insert_with(|| (**found).clone());
+        }
+        answer
+    }
+
+    fn look<T>(
         &self,
         doing: &'static str,
         question: impl FnOnce(&Connection) -> Result<T, Fault>,

@@ -11,4 +11,5 @@ mod codes;
 mod files;
 mod pages;
 mod place;
+mod rules;
 mod words;

@@ -51,7 +51,11 @@ impl Router {
         found.map_or(Route::Nobody, Route::There)
     }
 
-    fn hint<T>(&self, shard: ShardId, look: impl FnOnce(&mut Option<(u64, NodeId)>) -> T) -> T {
+    pub(super) fn hint<T>(
+        &self,
+        shard: ShardId,
+        look: impl FnOnce(&mut Option<(u64, NodeId)>) -> T,
+    ) -> T {
         let mut hints = self.inner.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let place = usize::try_from(shard.0).unwrap_or(usize::MAX);
         match hints.get_mut(place) {

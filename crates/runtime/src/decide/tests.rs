@@ -3,6 +3,7 @@
 //! The world below applies what `decide` drafts by the rules of apply that matter here: an entry stands at exactly the
 //! version and digest that it expects, a row that is disarmed was there. It knows no files and no actors.
 
+mod deadlines;
 mod world;
 
 use expect_test::expect;

@@ -1,6 +1,9 @@
 //! The living part as a whole: real files, real actors, a clock that the test sets.
 
+mod answers;
+mod chorus;
 mod fixture;
+mod promises;
 
 use std::{
     sync::{Arc, atomic::Ordering},

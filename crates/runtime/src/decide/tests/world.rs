@@ -113,7 +113,7 @@ impl World {
         &self.decided
     }
 
-    /// Reads `event {json} key=… if=… role=…`.
+    /// Reads `event {json} key=… if=… role=… within=…`.
     fn envelope(&mut self, word: &str, rest: &str) -> CommandEnvelope {
         self.keys += 1;
         let mut envelope = CommandEnvelope {
@@ -130,11 +130,13 @@ impl World {
             attempt: 1,
         };
         let mut words = Vec::new();
+        let mut postpone_ms = None;
         for part in rest.split(' ') {
             match part.split_once('=') {
                 Some(("key", key)) => envelope.key = Key::Client(KeyText::parse(key).unwrap()),
                 Some(("if", version)) => envelope.expected = Some(Version::parse(version).unwrap()),
                 Some(("role", role)) => envelope.actor.roles.push(RoleName::parse(role).unwrap()),
+                Some(("within", time)) => postpone_ms = u64::try_from(duration(time)).ok(),
                 _ => words.push(part),
             }
         }
@@ -143,7 +145,7 @@ impl World {
         let data = words.get(1).map(|text| json(text));
         envelope.command = match word {
             "start" => Command::Start { definition: self.reference(), input: json(first) },
-            "send" => Command::Send { event: first.into(), data: data.unwrap(), postpone_ms: None },
+            "send" => Command::Send { event: first.into(), data: data.unwrap(), postpone_ms },
             "signal" => Command::Signal { event: first.into(), data: data.unwrap() },
             "operate" => Command::Operate(verb(first)),
             "lease" => {

@@ -12,11 +12,11 @@ use statehouse_chart::{Source, load};
 use statehouse_contract::{
     Actor, Command, CommandEnvelope, Consistency, DefinitionName, DefinitionRef, Digest,
     InstanceId, InstanceKey, Json, Key, KeyText, Receipt, Rejection, Target, TenantId,
-    TraceContext, Verb,
+    TraceContext, Verb, Version,
 };
 use statehouse_contract::{Clock, NodeId, ShardId, Timestamp, view::InstanceView};
 
-use statehouse_log::{NoPeers, Origin, Peer};
+use statehouse_log::{NoPeers, Origin, Peer, Transport};
 
 use crate::{Door, HostConfig, Profile, Reserve, ShardHost, Tuning, reading::resolve, seat::Seat};
 
@@ -122,10 +122,20 @@ impl Fixture {
     }
 
     pub(super) async fn with(tuning: Tuning) -> Self {
+        Self::among(tuning, Arc::new(NoPeers), alone()).await
+    }
+
+    /// Starts the shard with fellow voters behind a transport.
+    pub(super) async fn among(
+        tuning: Tuning,
+        transport: Arc<dyn Transport>,
+        origin: Origin,
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(TestClock::default());
         clock.advance(1_000_000);
-        let host = start(&directory, &clock, tuning, Reserve::Bytes(0)).await;
+        let config = config(&directory, &clock, tuning, Reserve::Bytes(0));
+        let host = open(HostConfig { transport, origin, ..config }).await;
         let fixture = Self { host, clock, directory, tuning };
         fixture.register("tenant", Command::PutTenant { tenant: tenant() }).await.unwrap();
         fixture.deploy(DOOR).await;
@@ -167,6 +177,10 @@ impl Fixture {
     }
 
     pub(super) async fn deploy(&self, text: &str) {
+        self.deploy_as(text, "deploy").await;
+    }
+
+    pub(super) async fn deploy_as(&self, text: &str, name: &str) {
         let document = load::load(text).unwrap();
         let (source, findings) = Source::parse(&document);
         assert!(findings.is_empty(), "{findings:?}");
@@ -177,7 +191,7 @@ impl Fixture {
             digest: chart.digest(),
             document: Json::parse(chart.document().as_bytes()).unwrap(),
         };
-        self.register("deploy", deploy).await.unwrap();
+        self.register(name, deploy).await.unwrap();
     }
 
     pub(super) async fn start(&self, instance: &str, name: &str) -> Result<Receipt, Rejection> {
@@ -202,6 +216,21 @@ impl Fixture {
         let data = Json::empty_object();
         let command = Command::Send { event: event.into(), data, postpone_ms: None };
         self.door().deliver(&key, envelope(&key, name, command)).await
+    }
+
+    /// Sends an event as somebody who waits so long, and who has seen this version.
+    pub(super) async fn send_as(
+        &self,
+        instance: &str,
+        event: &str,
+        name: &str,
+        (remaining_ms, expected): (u64, Option<Version>),
+    ) -> Result<Receipt, Rejection> {
+        let key = key(instance);
+        let data = Json::empty_object();
+        let command = Command::Send { event: event.into(), data, postpone_ms: None };
+        let sent = envelope(&key, name, command);
+        self.door().deliver(&key, CommandEnvelope { remaining_ms, expected, ..sent }).await
     }
 
     pub(super) async fn operate(&self, instance: &str, verb: Verb) -> Result<Receipt, Rejection> {
@@ -238,8 +267,17 @@ pub(super) async fn start(
     tuning: Tuning,
     reserve: Reserve,
 ) -> ShardHost {
+    open(config(directory, clock, tuning, reserve)).await
+}
+
+pub(super) fn config(
+    directory: &tempfile::TempDir,
+    clock: &Arc<TestClock>,
+    tuning: Tuning,
+    reserve: Reserve,
+) -> HostConfig {
     let clock: Arc<TestClock> = Arc::clone(clock);
-    let host = ShardHost::start(HostConfig {
+    HostConfig {
         data: directory.path().to_owned(),
         node: NodeId { number: 1, incarnation: 1 },
         shards: 1,
@@ -250,8 +288,11 @@ pub(super) async fn start(
         builds: crate::Builds::default(),
         clock,
         tuning,
-    });
-    let host = host.await.unwrap();
+    }
+}
+
+async fn open(config: HostConfig) -> ShardHost {
+    let host = ShardHost::start(config).await.unwrap();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
     while host.seats().iter().any(|seat| seat.trouble().is_some()) {
         assert!(tokio::time::Instant::now() < deadline, "the shard did not open");

@@ -77,6 +77,36 @@ async fn how_long_a_start_waits_is_no_part_of_its_fingerprint() {
 }
 
 #[tokio::test]
+async fn nothing_but_verb_event_and_body_is_part_of_a_fingerprint() {
+    let face = Face::new(Fake::new());
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let plain = || Ask::post(EVENT, r#"{"by": "me", "at": 1}"#);
+    let same = [
+        plain(),
+        plain().header("if-match", "\"17.2\""),
+        plain().header("x-correlation-id", "c-7"),
+        plain().header("traceparent", parent),
+        plain().header("x-statehouse-deadline-ms", "250"),
+        Ask::post(EVENT, r#"{ "at": 1.0, "by": "me" }"#),
+    ];
+    let other = [
+        Ask::post(EVENT, r#"{"by": "me", "at": 2}"#),
+        Ask::post("/v1/tenants/acme/instances/a-1/events/reject", r#"{"by": "me", "at": 1}"#),
+        Ask::post("/v1/tenants/acme/instances/a-1/pause", r#"{"reason": "because"}"#),
+    ];
+    let mut prints = Vec::new();
+    for ask in same.into_iter().chain(other) {
+        assert_eq!(face.send(ask).await.status, 200);
+        prints.push(face.fake.last_command().fingerprint);
+    }
+    let (same, other) = prints.split_at(6);
+    assert!(same.iter().all(|print| *print == same[0]), "{same:?}");
+    let all: std::collections::BTreeSet<String> =
+        other.iter().chain(&same[..1]).map(ToString::to_string).collect();
+    assert_eq!(all.len(), 4, "{other:?}");
+}
+
+#[tokio::test]
 async fn a_command_carries_every_header_into_its_envelope() {
     let face = Face::new(Fake::new());
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

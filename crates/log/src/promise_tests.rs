@@ -1,0 +1,400 @@
+//! What the log promises about reads, room, copies and majorities, each shown by the order of events that would break it.
+//!
+//! The fellow voters here are a chorus: it says yes to everything it hears, and hears as much as the test lets it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use openraft::{
+    async_runtime::WatchReceiver as _,
+    errors::{ClientWriteError, ForwardReason, ForwardToLeader},
+};
+
+use statehouse_contract::{Consistency, Digest, NodeId, ShardId};
+use statehouse_store::log_file::{Installing, LogPosition, StoredVote};
+
+use crate::{
+    Lane, Leadership, LogError, LogRequest, LogResponse, Peer, ProposeError, Transport,
+    TransportError, Urgency,
+    engine::{self, AppliedMark},
+    leadership,
+    network::EngineSnapshot,
+    proposal, read,
+    replica_tests::{Counted, NODE, SHARD, UNSYNCED, leading, marker, start, start_with, until},
+    rows::{SnapshotFile, Standing},
+    transport::{Answering, Appended},
+};
+
+const fn id(number: u32) -> NodeId {
+    NodeId { number, incarnation: 1 }
+}
+
+const VOTERS: [NodeId; 3] = [id(1), id(2), id(3)];
+
+const HEARD: u8 = 0;
+/// It hears heartbeats and votes, but takes no entry.
+const FULL: u8 = 1;
+const SILENT: u8 = 2;
+
+/// The other voters, who say yes to everything that they hear.
+#[derive(Clone, Default)]
+struct Chorus {
+    hears: Arc<AtomicU8>,
+    /// One who takes no more entries than it has.
+    late: Arc<Mutex<Option<NodeId>>>,
+    /// To whom leadership was handed.
+    heirs: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Chorus {
+    fn says(&self, to: NodeId, request: &LogRequest) -> Option<LogResponse> {
+        let hears = self.hears.load(Ordering::Relaxed);
+        if hears == SILENT {
+            return None;
+        }
+        match request {
+            LogRequest::Append { records, .. } => {
+                let is_late = *self.late.lock().unwrap() == Some(to);
+                if !records.is_empty() && (hears == FULL || is_late) {
+                    return None;
+                }
+                let applied = u64::MAX - 1;
+                Some(LogResponse::Append { ended: Appended::Whole, echo: 0, applied })
+            }
+            LogRequest::Vote { vote, .. } => {
+                Some(LogResponse::Vote { vote: *vote, last: None, is_granted: true })
+            }
+            LogRequest::PreVote { .. } => {
+                let vote = StoredVote { term: 0, node: to.raft(), is_granted: false };
+                Some(LogResponse::Vote { vote, last: None, is_granted: true })
+            }
+            LogRequest::Transfer { to, .. } => {
+                self.heirs.lock().unwrap().push(*to);
+                Some(LogResponse::Transferred { is_accepted: true })
+            }
+            LogRequest::ReadIndex { .. } | LogRequest::Marker | LogRequest::Snapshot { .. } => None,
+        }
+    }
+}
+
+impl Transport for Chorus {
+    fn ask<'a>(
+        &'a self,
+        to: NodeId,
+        _peer: &'a Peer,
+        _shard: ShardId,
+        _lane: Lane,
+        request: LogRequest,
+        _patience: Duration,
+    ) -> Answering<'a> {
+        let unheard = || TransportError::Unreachable { to, what: "it does not listen".to_owned() };
+        Box::pin(std::future::ready(self.says(to, &request).ok_or_else(unheard)))
+    }
+}
+
+/// Holds the rows until the returned sender is dropped.
+fn hold(rows: &Counted) -> std::sync::mpsc::SyncSender<()> {
+    let gate = Arc::clone(&rows.held);
+    let (held, is_held) = std::sync::mpsc::sync_channel(1);
+    let (release, is_released) = std::sync::mpsc::sync_channel::<()>(1);
+    std::thread::spawn(move || {
+        let _guard = gate.lock().unwrap();
+        held.send(()).unwrap();
+        let _ = is_released.recv();
+    });
+    is_held.recv().unwrap();
+    release
+}
+
+/// Proposes until it is applied: a leader that has just begun may not have heard from a majority yet.
+async fn put(replica: &crate::replica::Replica, term: u64) {
+    let begun = std::time::Instant::now();
+    while let Err(no) = proposal::propose(replica, marker(term), Urgency::Client).await {
+        assert_eq!(no, ProposeError::NoQuorum);
+        assert!(begun.elapsed() < Duration::from_secs(20), "nobody is heard");
+    }
+}
+
+/// Proposes what must be answered now, whoever holds the rows.
+async fn at_once(replica: &crate::replica::Replica, term: u64) -> Result<u64, ProposeError> {
+    let proposed = proposal::propose(replica, marker(term), Urgency::Client);
+    let answer = tokio::time::timeout(Duration::from_secs(20), proposed).await;
+    answer.expect("it is answered at once").map(|applied| applied.position)
+}
+
+fn committed(replica: &crate::replica::Replica) -> Option<u64> {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    crate::handle::index(&metrics.cluster_committed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_read_begins_only_after_its_position_is_applied() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let term = leading(&replica).await;
+    let release = hold(&rows);
+    let before = committed(&replica);
+    let waits = {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(
+            async move { proposal::propose(&replica, marker(term), Urgency::Client).await },
+        )
+    };
+    until("it is committed", || committed(&replica) > before).await;
+    let index = committed(&replica).unwrap();
+    let begins = {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(async move { read::begin(&replica, Consistency::Linearizable).await })
+    };
+    // Questions are answered in turn: when this one is, the read before it has its position too.
+    for _ in 0..20 {
+        assert!(read::vouched(&replica, true).await.unwrap() >= index);
+        assert!(!begins.is_finished(), "what it should see is not applied");
+    }
+    assert!(*replica.applied.borrow() < Some(index));
+    drop(release);
+    assert!(begins.await.unwrap().unwrap() >= index);
+    waits.await.unwrap().unwrap();
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_of_more_than_is_allowed_lets_no_new_command_in_and_healing_goes_on() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let term = leading(&replica).await;
+    let release = hold(&rows);
+    let backlog = (0..1_500).map(|_| {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(
+            async move { proposal::propose(&replica, marker(term), Urgency::Healing).await },
+        )
+    });
+    let backlog: Vec<_> = backlog.collect();
+    until("it lags", || replica.is_lagging.load(Ordering::Relaxed)).await;
+    assert_eq!(at_once(&replica, term).await, Err(ProposeError::Overloaded));
+    let heals = {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(
+            async move { proposal::propose(&replica, marker(term), Urgency::Healing).await },
+        )
+    };
+    drop(release);
+    for done in backlog.into_iter().chain([heals]) {
+        done.await.unwrap().unwrap();
+    }
+    until("it keeps up", || !replica.is_lagging.load(Ordering::Relaxed)).await;
+    proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap();
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_purged_before_the_rows_are_synced_up_to_the_snapshot() {
+    let rows = Counted::default();
+    rows.has_snapshots.store(true, Ordering::Relaxed);
+    let (_folder, node, replica) = start(&rows).await;
+    let term = leading(&replica).await;
+    let mut last = 0;
+    for _ in 0..10 {
+        let put = proposal::propose(&replica, marker(term), Urgency::Client).await;
+        last = put.unwrap().position;
+    }
+    // The snapshot is whole; what a power cut would leave of the rows is one entry older.
+    rows.synced.store(last, Ordering::Relaxed);
+    let failed = replica.snapshot().await.unwrap_err();
+    assert!(failed.to_string().contains("could not be synced"), "{failed}");
+    assert_eq!(replica.tail.extent().0, None, "the log is whole");
+    rows.synced.store(last + 1, Ordering::Relaxed);
+    assert_eq!(replica.snapshot().await.unwrap(), last);
+    until("the log is purged", || replica.tail.extent().0.is_some()).await;
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_is_noted_in_the_log_file_before_it_takes_the_place_of_the_rows() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let term = leading(&replica).await + 5;
+    let upto = LogPosition { term, index: 500 };
+    let hash = Digest::of(b"a copy");
+    let noted = Arc::new(Mutex::new(None));
+    let (runtime, writer) = (tokio::runtime::Handle::current(), node.ground.writer.clone());
+    let notes = Arc::clone(&noted);
+    *rows.at_install.lock().unwrap() = Some(Box::new(move || {
+        let state = runtime.block_on(writer.state(SHARD)).unwrap();
+        *notes.lock().unwrap() = Some(state.marks.installing);
+    }));
+    let mark = AppliedMark::alone(upto, NODE.raft(), Peer::default());
+    let snapshot = EngineSnapshot {
+        meta: openraft::SnapshotMeta {
+            last_log_id: Some(engine::log_id(upto)),
+            last_membership: mark.membership().unwrap(),
+        },
+        snapshot: SnapshotFile {
+            path: "copy".into(),
+            bytes: 0,
+            hash,
+            standing: Standing { applied: Some(500), mark: mark.encode() },
+        },
+    };
+    let leader = StoredVote { term, node: id(2).raft(), is_granted: true };
+    let installed = replica.raft.install_full_snapshot(engine::engine_vote(leader), snapshot);
+    installed.await.unwrap();
+    until("the rows are exchanged", || *replica.applied.borrow() == Some(500)).await;
+    let noted = noted.lock().unwrap().take().expect("the rows were exchanged");
+    assert_eq!(noted, Some(Installing { upto, hash }));
+    let begun = std::time::Instant::now();
+    while node.ground.writer.state(SHARD).await.unwrap().marks.installing.is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the note stays when it is done");
+    }
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_could_not_be_synced_end_the_whole_node() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let term = leading(&replica).await;
+    assert!(node.ground.failure.get().is_none());
+    rows.fails.store(UNSYNCED, Ordering::Relaxed);
+    let unknown = proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap_err();
+    assert_eq!(unknown, ProposeError::Unknown);
+    let why = tokio::time::timeout(Duration::from_secs(20), node.failed()).await.unwrap();
+    assert!(matches!(&*why, LogError::Rows { shard: SHARD, .. }), "{why}");
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_engine_writes_nothing_of_another_term_whatever_was_believed_when_it_was_given() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let now = leading(&replica).await;
+    // As if the reign had ended between the look at who leads and the writing.
+    for (term, is_taken) in [(now - 1, false), (now + 1, false), (now, true)] {
+        let before = replica.tail.extent().1;
+        let entry = marker(term);
+        let frame = statehouse_contract::codec::encode(&entry).unwrap().into();
+        let proposed = engine::Proposed { frame, entry: Some(Arc::new(entry)) };
+        let slot = replica.slots.take().unwrap();
+        let ended = proposal::write(&replica, proposed, term, slot).await;
+        match ended {
+            Ok(_) => assert!(is_taken, "term {term}"),
+            Err(no) => {
+                assert!(!is_taken && matches!(no, ProposeError::NotLeader { .. }), "{no}");
+                assert_eq!(replica.tail.extent().1, before, "nothing was written");
+            }
+        }
+    }
+    assert_eq!(replica.slots.taken(), 0, "each place was given back");
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_answer_of_the_engine_is_definite_or_unknown() {
+    let rows = Counted::default();
+    let (_folder, node, replica) = start(&rows).await;
+    let forward = |reason, leader: Option<NodeId>| ForwardToLeader::<engine::Engine> {
+        leader_id: leader.map(NodeId::raft),
+        leader_node: None,
+        reason,
+    };
+    let said = |error| proposal::committed(&replica, Err(error)).unwrap_err();
+    let other = Some(id(2));
+    let refused = |reason| said(ClientWriteError::ForwardToLeader(forward(reason, other)));
+    assert_eq!(refused(ForwardReason::NotLeader), ProposeError::NotLeader { hint: other });
+    assert_eq!(refused(ForwardReason::LeadershipTransfer), ProposeError::NotLeader { hint: other });
+    assert_eq!(refused(ForwardReason::LeaseExpired), ProposeError::NoQuorum);
+    // It names a leader like the others, but the entry was in the log and may be committed yet.
+    let discarded = ClientWriteError::LogEntryDiscarded(forward(ForwardReason::NotLeader, other));
+    assert_eq!(said(discarded), ProposeError::Unknown);
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_what_is_proposed_stays_open_and_what_is_not_is_refused_for_certain() {
+    let (rows, chorus) = (Counted::default(), Chorus::default());
+    let (_folder, node, replica) = start_with(&rows, Arc::new(chorus.clone()), &VOTERS).await;
+    let term = leading(&replica).await;
+    put(&replica, term).await;
+    chorus.hears.store(FULL, Ordering::Relaxed);
+    let open = {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(
+            async move { proposal::propose(&replica, marker(term), Urgency::Client).await },
+        )
+    };
+    let (_, before) = replica.tail.extent();
+    until("it is in the log", || replica.tail.extent().1 > before || open.is_finished()).await;
+    let (_, last) = replica.tail.extent();
+    chorus.hears.store(SILENT, Ordering::Relaxed);
+    let alone = Duration::from_millis(1_000);
+    // The lease may run yet; a confirmation needs voices of now.
+    let read = read::vouched(&replica, true);
+    assert!(!matches!(tokio::time::timeout(alone, read).await, Ok(Ok(_))), "no read is confirmed");
+    until("nobody is heard", || leadership::age_of_leader(&replica).is_some_and(|age| age > alone))
+        .await;
+    assert_eq!(*replica.leadership.borrow(), Leadership::Leading { term }, "it believes so");
+    assert_eq!(at_once(&replica, term).await, Err(ProposeError::NoQuorum));
+    assert_eq!(replica.tail.extent().1, last, "nothing was written for it");
+    assert!(!open.is_finished(), "nobody knows about the other");
+    chorus.hears.store(HEARD, Ordering::Relaxed);
+    open.await.unwrap().unwrap();
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_applies_nothing_hands_over_to_whoever_is_furthest() {
+    let (rows, chorus) = (Counted::default(), Chorus::default());
+    let (_folder, node, replica) = start_with(&rows, Arc::new(chorus.clone()), &VOTERS).await;
+    let term = leading(&replica).await;
+    put(&replica, term).await;
+    // The higher id has less: neither the first nor the last of the list will do.
+    for (late, furthest) in [(id(3), id(2)), (id(2), id(3))] {
+        *chorus.late.lock().unwrap() = Some(late);
+        put(&replica, term).await;
+        let at = committed(&replica);
+        until("the other has it", || {
+            let metrics = replica.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let known: BTreeMap<u64, _> =
+                metrics.replication.clone().into_iter().flatten().collect();
+            let has = |id: NodeId| known.get(&id.raft()).and_then(crate::handle::index);
+            has(furthest) >= at && has(late) < has(furthest)
+        })
+        .await;
+        assert_eq!(leadership::most_advanced(&replica), Some(furthest.raft()));
+    }
+    let release = hold(&rows);
+    let waits = {
+        let replica = Arc::clone(&replica);
+        tokio::spawn(
+            async move { proposal::propose(&replica, marker(term), Urgency::Client).await },
+        )
+    };
+    let dog = leadership::watchdog(Arc::clone(&replica), Duration::from_millis(200));
+    let dog = tokio::spawn(dog);
+    until("it hands over", || !chorus.heirs.lock().unwrap().is_empty()).await;
+    assert_eq!(chorus.heirs.lock().unwrap().first(), Some(&id(3).raft()));
+    drop(release);
+    // Applied, or unknown because somebody else leads; never refused.
+    let ended = waits.await.unwrap();
+    assert!(matches!(ended, Ok(_) | Err(ProposeError::Unknown)), "{ended:?}");
+    dog.abort();
+    replica.stop().await;
+    node.stop().await;
+}
