@@ -87,6 +87,7 @@ fn announce(replica: &Replica, announced: &watch::Sender<Leadership>, now: Leade
         is_news
     });
     if is_news {
+        replica.told.forget_applied();
         info!(shard = %replica.shard, leadership = ?now, "leadership changed");
     }
 }
@@ -211,6 +212,24 @@ pub(crate) fn most_advanced(replica: &Replica) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica_tests::{Counted, leading, start};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_the_others_have_applied_is_forgotten_with_the_reign_that_was_told() {
+        let (_folder, node, replica) = start(&Counted::default()).await;
+        let term = leading(&replica).await;
+        let leads = Leadership::Leading { term };
+        let (announced, _kept) = watch::channel(leads);
+        replica.told.of(7).hear(1, 500);
+        announce(&replica, &announced, leads);
+        assert_eq!(replica.told.applied(7), Some(500), "nothing has changed");
+        announce(&replica, &announced, Leadership::Following { leader: None });
+        assert_eq!(replica.told.applied(7), None);
+        replica.told.of(7).hear(2, 900);
+        assert_eq!(replica.told.applied(7), Some(900));
+        replica.stop().await;
+        node.stop().await;
+    }
 
     #[test]
     fn only_the_longest_log_inherits_and_a_later_term_is_longer_than_many_entries() {

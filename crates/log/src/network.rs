@@ -66,8 +66,16 @@ impl Default for Word {
     }
 }
 
+impl Word {
+    /// Takes what an answer says.
+    pub(crate) fn hear(&self, echo: u64, applied: u64) {
+        self.echo.store(echo, Ordering::Relaxed);
+        self.applied.store(applied, Ordering::Relaxed);
+    }
+}
+
 impl Told {
-    fn of(&self, id: u64) -> Arc<Word> {
+    pub(crate) fn of(&self, id: u64) -> Arc<Word> {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(told.entry(id).or_default())
     }
@@ -77,6 +85,12 @@ impl Told {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let applied = told.get(&id).map(|word| word.applied.load(Ordering::Relaxed));
         applied.filter(|applied| *applied != UNTOLD)
+    }
+
+    /// Forgets how far the others were: what an earlier reign was told is old in the next one, and would look like lag.
+    pub(crate) fn forget_applied(&self) {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.values().for_each(|word| word.applied.store(UNTOLD, Ordering::Relaxed));
     }
 }
 
@@ -190,8 +204,7 @@ impl RaftNetworkV2<Engine> for Way {
         };
         match self.ask(lane, request, &option).await {
             Ok(LogResponse::Append { ended, echo, applied }) => {
-                self.word.echo.store(echo, Ordering::Relaxed);
-                self.word.applied.store(applied, Ordering::Relaxed);
+                self.word.hear(echo, applied);
                 Ok(match ended {
                     Appended::Whole => AppendEntriesResponse::Success,
                     Appended::Part(upto) => {
