@@ -148,7 +148,7 @@ impl Node {
             build: tuning.build,
             builds,
         };
-        let router = Router::new(map, &host, who);
+        let router = Router::new(map, &host, who, profile);
         let bytes = wires.as_ref().map(Wires::bytes);
         let node = Self { host, router, roll, links: Mutex::new(None), bytes, id: found.node };
         if let (Some(wires), Some(own)) = (wires, own_document) {

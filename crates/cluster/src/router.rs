@@ -28,13 +28,15 @@ use statehouse_contract::{
     limits::{COPIES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, INGRESS_PERMITS},
 };
 use statehouse_log::Leadership;
-use statehouse_runtime::{Door, Seat, ShardHost, admission::draining, reading::resolve, reject};
+use statehouse_runtime::{
+    Door, Profile, Seat, ShardHost, admission::draining, reading::resolve, reject,
+};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout},
 };
 
-use self::hop::{Route, SILENCE, SILENCE_MAX};
+use self::hop::{Route, SILENCE_DOUBLED_MAX, silence};
 use crate::{
     gate,
     shard_map::{REGISTRY, ShardMap},
@@ -66,6 +68,8 @@ struct Inner {
     ingress: Semaphore,
     copies: Arc<Semaphore>,
     who: Who,
+    /// How long a forward may take before it is repeated.
+    silence: Duration,
     /// For each shard, the term and leader that a gate told last.
     hints: Mutex<Vec<Option<(u64, NodeId)>>>,
     /// How the other nodes are; nothing for a node alone.
@@ -79,13 +83,24 @@ impl fmt::Debug for Router {
 }
 
 impl Router {
-    pub(crate) fn new(map: ShardMap, host: &ShardHost, who: Who) -> Self {
+    pub(crate) fn new(map: ShardMap, host: &ShardHost, who: Who, profile: Profile) -> Self {
         let seats = RwLock::new(host.seats().into());
         let ingress = Semaphore::new(INGRESS_PERMITS);
         let hints = Mutex::new(vec![None; host.seats().len()]);
         let states = OnceLock::new();
         let copies = Arc::new(Semaphore::new(COPIES_MAX));
-        Self { inner: Arc::new(Inner { map, seats, ingress, copies, who, hints, states }) }
+        Self {
+            inner: Arc::new(Inner {
+                map,
+                seats,
+                ingress,
+                copies,
+                who,
+                silence: silence(profile),
+                hints,
+                states,
+            }),
+        }
     }
 
     /// Learns how the other nodes are, once the links stand.
@@ -136,7 +151,7 @@ impl Router {
         let deadline = began + Duration::from_millis(wait_ms(&envelope));
         let patience = deadline.min(began + LEADER_WAIT);
         let mut resolved: Option<CommandEnvelope> = None;
-        let (mut in_doubt, mut silence) = (false, SILENCE);
+        let (mut in_doubt, mut silence) = (false, self.inner.silence);
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = match self.prepared(seat, &envelope, &mut resolved, left).await {
@@ -150,7 +165,7 @@ impl Router {
             match no.code {
                 RejectionCode::DeadlineExceeded => {
                     in_doubt = true;
-                    silence = (2 * silence).min(SILENCE_MAX);
+                    silence = (2 * silence).min(SILENCE_DOUBLED_MAX * self.inner.silence);
                 }
                 RejectionCode::NoLeader | RejectionCode::NoQuorum | RejectionCode::Behind => {}
                 _ if in_doubt => return Err(reject::after_unknown(no)),

@@ -10,7 +10,7 @@ use statehouse_contract::{
     CommandEnvelope, InstanceKey, NodeId, Receipt, Rejection, RejectionCode, ShardId, codec,
 };
 use statehouse_log::{Leadership, Part};
-use statehouse_runtime::{Seat, reject};
+use statehouse_runtime::{Profile, Seat, reject};
 
 use super::Router;
 use crate::{
@@ -18,10 +18,16 @@ use crate::{
     gate::{self, GateMessage},
 };
 
-/// After how long without an answer a forwarded command is taken for unknown and repeated; it doubles each time, so that
-/// a slow leader is not flooded by repeats.
-pub(super) const SILENCE: Duration = Duration::from_millis(300);
-pub(super) const SILENCE_MAX: Duration = Duration::from_millis(2_400);
+/// Returns after how long without an answer a forwarded command is taken for unknown and repeated. It doubles each time,
+/// up to [`SILENCE_DOUBLED_MAX`] times as long, so that a slow leader is not flooded by repeats.
+pub(super) const fn silence(profile: Profile) -> Duration {
+    match profile {
+        Profile::Local => Duration::from_millis(300),
+        Profile::Regions => Duration::from_millis(1_200),
+    }
+}
+
+pub(super) const SILENCE_DOUBLED_MAX: u32 = 8;
 
 /// Where a command goes.
 pub(super) enum Route {
@@ -135,7 +141,8 @@ impl Router {
             Route::There(gate) => {
                 let question = codec::encode(&Asked::HandOver { shard, to });
                 let question = question.map_err(|error| bad(error.to_string()))?;
-                let asked = gate.call(|reply| GateMessage::Rpc(question, reply), Some(SILENCE));
+                let asked =
+                    gate.call(|reply| GateMessage::Rpc(question, reply), Some(self.inner.silence));
                 let told = match asked.await {
                     Ok(CallResult::Success(bytes)) => codec::decode(&bytes).ok(),
                     Ok(_) | Err(_) => None,
@@ -150,13 +157,24 @@ impl Router {
 }
 
 /// Asks a node whether an actor is awake there; nothing if it does not say.
-pub(super) async fn awake_at(node: NodeId, key: &InstanceKey) -> Option<bool> {
+pub(super) async fn awake_at(node: NodeId, key: &InstanceKey, silence: Duration) -> Option<bool> {
     let question = codec::encode(&Asked::Place { key: key.clone() }).ok()?;
     let agent = gate::agent(node)?;
-    let asked = agent.call(|reply| GateMessage::Rpc(question, reply), Some(SILENCE)).await;
+    let asked = agent.call(|reply| GateMessage::Rpc(question, reply), Some(silence)).await;
     let Ok(CallResult::Success(bytes)) = asked else { return None };
     match codec::decode(&bytes) {
         Ok(Told::Place { awake }) => Some(awake),
         Ok(_) | Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forward_between_regions_has_four_times_as_long() {
+        assert_eq!(silence(Profile::Local), Duration::from_millis(300));
+        assert_eq!(silence(Profile::Regions), Duration::from_millis(1_200));
     }
 }

@@ -161,7 +161,7 @@ impl Router {
         };
         let awake = match (awake, node) {
             (Some(awake), _) => Some(awake),
-            (None, Some(node)) => awake_at(node, key).await,
+            (None, Some(node)) => awake_at(node, key, self.inner.silence).await,
             (None, None) => None,
         };
         let node = node.map(|node| node.to_string());

@@ -112,7 +112,7 @@ impl House {
             build: statehouse_contract::Build::THIS,
             builds: statehouse_runtime::Builds::default(),
         };
-        let router = Router::new(MAP, &host, who);
+        let router = Router::new(MAP, &host, who, Profile::Local);
         let leads = Leads::default();
         let logs: Vec<_> = host.seats().iter().map(|seat| seat.log().clone()).collect();
         let feeder = tokio::spawn(feed(logs, Arc::clone(&leads)));
