@@ -133,6 +133,32 @@ fn a_full_disk_refuses_commands_serves_reads_and_heals() {
 }
 
 #[test]
+fn a_disk_that_fills_refuses_starts_before_other_commands() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&folder.path().join("data"), "512m") else {
+        println!("skipped: this process may not mount a file system");
+        return;
+    };
+    let stage = Stage::open(folder.path()).unwrap();
+    assert_eq!(stage.start_sample("before").status, 201);
+    // The reserve is about 145 MiB, and the last 64 MiB above it are not for new instances: 170 MiB stay free.
+    let mut file = fs::File::create(disk.0.join("filler")).unwrap();
+    for _ in 0..337 {
+        file.write_all(&[1; 1 << 20]).unwrap();
+    }
+    let mut tries = 0;
+    let refused = until("a refused start", || {
+        tries += 1;
+        let answer = stage.start_sample(&format!("full-{tries}"));
+        if answer.status == 503 { Ok(answer) } else { Err(answer.body) }
+    });
+    assert!(refused.body.contains("storage_full"), "{}", refused.body);
+    // It is judged and written down: no refusal for lack of room.
+    let judged = stage.ask("POST /v1/tenants/default/instances/before/events/nonsense", "k", "{}");
+    assert_eq!(judged.status, 409, "{}", judged.body);
+}
+
+#[test]
 fn a_terminal_that_takes_nothing_costs_the_lines_and_not_the_node() {
     let folder = tempfile::tempdir().unwrap();
     let mut stage = Stage::open_mute(folder.path()).unwrap();

@@ -79,6 +79,8 @@ pub const LOG_WAL_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const STATE_WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Disk space that client commands may not use up.
 pub const DISK_RESERVE_BYTES: u64 = 64 * 1024 * 1024;
+/// Disk space by which each stage of a full disk comes before the next one: no snapshots, no starts, no commands.
+pub const DISK_STAGE_BYTES: u64 = 64 * 1024 * 1024;
 /// Entries of a shard after which a snapshot is made, unless told otherwise.
 pub const SNAPSHOT_EVERY_ENTRIES: u64 = 100_000;
 /// Fewest entries between two snapshots of a shard.

@@ -34,7 +34,9 @@ use crate::{
 /// Who needs the entry, when room runs out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Urgency {
-    /// A client's command: refused while the disk is nearly full.
+    /// A client's command that starts an instance: refused first when the disk fills.
+    Start,
+    /// Any other command of a client: refused while the disk is nearly full.
     Client,
     /// A new term, a completion, a sweep: may use the reserve, so that the node can heal.
     Healing,
@@ -133,10 +135,10 @@ fn admit(replica: &Replica, term: u64, urgency: Urgency) -> Result<(), ProposeEr
         Leadership::Following { leader } => return Err(ProposeError::NotLeader { hint: leader }),
         Leadership::Stopped => return Err(ProposeError::Stopped),
     }
-    if urgency == Urgency::Client {
-        if replica.room.is_full() {
-            return Err(ProposeError::StorageFull);
-        }
+    if !replica.room.takes(urgency) {
+        return Err(ProposeError::StorageFull);
+    }
+    if urgency != Urgency::Healing {
         let is_slow = |flag: &AtomicBool| flag.load(Ordering::Relaxed);
         if is_slow(&replica.is_stalled) || is_slow(&replica.is_lagging) {
             return Err(ProposeError::Overloaded);

@@ -1,15 +1,16 @@
 //! Whether there is room on the disk for what clients ask.
 //!
-//! A reserve is kept back so that a full disk can heal: votes, new terms, follower appends, completions,
-//! sweeps and purges may use it, client commands may not. The free space is looked at twice a second;
-//! a write that was refused for lack of room counts at once, and until one succeeds.
+//! A disk fills in stages: first no snapshots are made, then no instances are started, then clients' commands are refused.
+//! The reserve below that is kept back so that a full disk can heal: votes, new terms, follower appends, completions,
+//! sweeps and purges may use it. The free space is looked at twice a second; a write that was refused for lack of room
+//! counts at once as the last stage, and until one succeeds.
 //!
-//! Absent on purpose: which entries may use the reserve. Whoever proposes says so.
+//! Absent on purpose: what an entry is. Whoever proposes says so.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -17,23 +18,64 @@ use std::{
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use statehouse_contract::limits::DISK_STAGE_BYTES;
 use statehouse_store::{NodeDir, StoreError};
 
-use crate::options::Reserve;
+use crate::{options::Reserve, proposal::Urgency};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// From this stage on no snapshot is made of its own accord.
+const NO_SNAPSHOTS: u8 = 1;
+/// From this stage on no instance is started.
+const NO_STARTS: u8 = 2;
+/// From this stage on clients' commands are refused.
+const NO_COMMANDS: u8 = 3;
+
+/// Returns the stage that so much free space is.
+fn stage(free: u64, reserve: u64) -> u8 {
+    let above = free.checked_sub(reserve).map(|above| above / DISK_STAGE_BYTES);
+    match above {
+        None => NO_COMMANDS,
+        Some(0) => NO_STARTS,
+        Some(1) => NO_SNAPSHOTS,
+        Some(_) => 0,
+    }
+}
 
 /// What is known about the room on this node's disk.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    is_low: AtomicBool,
+    /// How many stages have been reached.
+    stage: AtomicU8,
     was_refused: AtomicBool,
 }
 
 impl Room {
     /// Returns whether client commands must be refused.
     pub(crate) fn is_full(&self) -> bool {
-        self.is_low.load(Ordering::Relaxed) || self.was_refused.load(Ordering::Relaxed)
+        !self.takes(Urgency::Client)
+    }
+
+    /// Returns whether an entry may use what is left.
+    pub(crate) fn takes(&self, urgency: Urgency) -> bool {
+        match urgency {
+            Urgency::Start => self.stage() < NO_STARTS,
+            Urgency::Client => self.stage() < NO_COMMANDS,
+            Urgency::Healing => true,
+        }
+    }
+
+    /// Returns whether a snapshot may use what is left, if it is not asked for.
+    pub(crate) fn takes_snapshots(&self) -> bool {
+        self.stage() < NO_SNAPSHOTS
+    }
+
+    fn stage(&self) -> u8 {
+        match self.was_refused.load(Ordering::Relaxed) {
+            true => NO_COMMANDS,
+            false => self.stage.load(Ordering::Relaxed),
+        }
     }
 
     /// Notes that a write found no room; returns whether that is news.
@@ -53,16 +95,22 @@ impl Room {
             Reserve::Contract => data.reserve_bytes()?,
             Reserve::Bytes(bytes) => bytes,
         };
-        let free = data.free_bytes()?;
-        let is_low = free < reserve;
-        if self.is_low.swap(is_low, Ordering::Relaxed) != is_low {
-            if is_low {
-                warn!(free, reserve, "the disk is nearly full: client commands are refused");
-            } else {
-                info!(free, reserve, "there is room on the disk again");
-            }
-        }
+        self.note(data.free_bytes()?, reserve);
         Ok(())
+    }
+
+    fn note(&self, free: u64, reserve: u64) {
+        let stage = stage(free, reserve);
+        let before = self.stage.swap(stage, Ordering::Relaxed);
+        if stage == before {
+            return;
+        }
+        match stage {
+            NO_COMMANDS => warn!(free, reserve, "the disk is nearly full: commands are refused"),
+            NO_STARTS => warn!(free, reserve, "the disk is filling up: no instance is started"),
+            NO_SNAPSHOTS => warn!(free, reserve, "the disk is filling up: no snapshot is made"),
+            _ => info!(free, reserve, "there is room on the disk again"),
+        }
     }
 }
 
@@ -83,4 +131,41 @@ pub(crate) async fn watch(room: Arc<Room>, data: NodeDir, reserve: Reserve) -> J
             look(Arc::clone(&room), data.clone()).await;
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_stops_snapshots_then_starts_then_commands_and_never_what_heals() {
+        const STEP: u64 = DISK_STAGE_BYTES;
+        let room = Room::default();
+        let taken = || {
+            let kinds = [Urgency::Start, Urgency::Client, Urgency::Healing];
+            (room.takes_snapshots(), kinds.map(|kind| room.takes(kind)))
+        };
+        let reserve = 7 * STEP;
+        for (free, expected) in [
+            (reserve + 2 * STEP, (true, [true, true, true])),
+            (reserve + 2 * STEP - 1, (false, [true, true, true])),
+            (reserve + STEP, (false, [true, true, true])),
+            (reserve + STEP - 1, (false, [false, true, true])),
+            (reserve, (false, [false, true, true])),
+            (reserve - 1, (false, [false, false, true])),
+            (0, (false, [false, false, true])),
+            (u64::MAX, (true, [true, true, true])),
+        ] {
+            room.note(free, reserve);
+            assert_eq!(taken(), expected, "{free} bytes are free");
+        }
+        assert!(room.write_was_refused());
+        assert_eq!(
+            taken(),
+            (false, [false, false, true]),
+            "what was met counts, not what was seen"
+        );
+        room.write_succeeded();
+        assert_eq!(taken(), (true, [true, true, true]));
+    }
 }

@@ -170,7 +170,8 @@ impl Reign {
 
     /// Proposes a client's entry.
     pub async fn propose(&self, entry: Entry) -> Proposed {
-        self.propose_as(entry, Urgency::Client).await
+        let urgency = urgency(&entry);
+        self.propose_as(entry, urgency).await
     }
 
     /// Proposes an entry that may use the reserve of a full disk, so that the shard can heal.
@@ -286,4 +287,12 @@ fn earliest_timer(changes: &[DueChange]) -> Option<Timestamp> {
 /// Turns the log's no into ours. Every variant but `Unknown` says that nothing was written.
 fn refused(why: ProposeError) -> Proposed {
     reject::from_propose(why).map_or(Proposed::Unknown, |no| Proposed::Refused(Box::new(no)))
+}
+
+/// Returns what a client's entry is when the disk fills: what makes a new instance waits first.
+const fn urgency(entry: &Entry) -> Urgency {
+    match &entry.body {
+        Body::Transitioned(moved) if moved.version == 1 => Urgency::Start,
+        _ => Urgency::Client,
+    }
 }
