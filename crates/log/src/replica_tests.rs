@@ -277,6 +277,8 @@ async fn rows_without_room_wait_and_answer_when_there_is_some() {
     let rows = Counted::default();
     let (_folder, node, replica) = start(&rows).await;
     let term = leading(&replica).await;
+    // Nothing else is on its way to the rows: the next entry is the one that meets the full disk.
+    proposal::propose(&replica, marker(term), Urgency::Client).await.unwrap();
     rows.fails.store(FULL, Ordering::Relaxed);
     let waits = {
         let replica = Arc::clone(&replica);
