@@ -46,6 +46,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) last: u64,
     /// The other members that answer now.
     pub(crate) up: &'a BTreeSet<NodeId>,
+    /// Those that have room on their disks: only they are handed leadership.
+    pub(crate) roomy: &'a BTreeSet<NodeId>,
     /// Whether leadership has been here for a while.
     pub(crate) is_settled: bool,
 }
@@ -125,8 +127,10 @@ impl Situation<'_> {
         let own = self.members.0.get(&self.own);
         let drains = own.is_some_and(|document| document.standing == Some(Standing::Draining));
         let wanted = placement::leader(self.shard, self.members)?;
-        let is_able =
-            |node: NodeId| voters.contains(&node) && self.up.contains(&node) && self.is_close(node);
+        let is_able = |node: NodeId| {
+            let is_there = voters.contains(&node) && self.up.contains(&node);
+            is_there && self.is_close(node) && self.roomy.contains(&node)
+        };
         if drains {
             let willing = |node: &&NodeId| {
                 let known = self.members.0.get(node);
@@ -195,14 +199,17 @@ impl Keeper {
             .filter(|(_, s)| **s == PeerState::Up)
             .map(|(n, _)| *n)
             .collect();
+        let progress = log.progress();
+        let roomy = progress.keys().copied().filter(|node| log.has_room(*node)).collect();
         let situation = Situation {
             shard: log.shard(),
             own: log.node(),
             members: &members,
             current: &current,
-            progress: &log.progress(),
+            progress: &progress,
             last: log.numbers().last.unwrap_or(0),
             up: &up,
+            roomy: &roomy,
             is_settled,
         };
         let Some(next) = situation.next() else { return };

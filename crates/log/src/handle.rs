@@ -192,8 +192,14 @@ impl ShardLog {
         &self.replica.snapshot_turn
     }
 
-    /// Hands leadership to a node, or to the most advanced follower. Returns whom it asked; nobody where
-    /// there is nobody.
+    /// Returns whether a voter has told, since this replica leads, that there is room on its disk.
+    #[must_use]
+    pub fn has_room(&self, node: NodeId) -> bool {
+        self.replica.told.has_room(node.raft())
+    }
+
+    /// Hands leadership to a node, or to the most advanced follower that has room on its disk. Returns whom it asked;
+    /// nobody where there is nobody.
     pub async fn transfer(&self, to: Option<NodeId>) -> Option<NodeId> {
         let to = to.map(NodeId::raft).or_else(|| leadership::most_advanced(&self.replica))?;
         self.replica.raft.trigger().transfer_leader(to).await.ok()?;
@@ -299,7 +305,8 @@ impl ShardLog {
                 }
                 let applied = self.replica.applied.borrow().map_or(0, |position| position + 1);
                 let echo = freshness.echo(Instant::now());
-                Ok(LogResponse::Append { ended, echo, applied })
+                let has_room = !self.replica.room.is_full();
+                Ok(LogResponse::Append { ended, echo, applied, has_room })
             }
             LogRequest::Vote { vote, last, is_transfer } => {
                 let mut request =

@@ -4,7 +4,8 @@
 //! anybody believed, so the worst that a late belief costs is a refused proposal.
 //!
 //! The watchdog: a leader that has proposals on their way and applies nothing for a bound of time hands
-//! its place to the most advanced follower; if there is none it refuses new work until it moves again.
+//! its place to the most advanced follower; if there is none it refuses new work until it moves again. A leader whose
+//! disk stays full for as long does the same. Nobody is handed anything who does not say that there is room on its disk.
 //! The engine has no step-down call, so handing over is all that can be done.
 
 use std::{
@@ -87,7 +88,7 @@ fn announce(replica: &Replica, announced: &watch::Sender<Leadership>, now: Leade
         is_news
     });
     if is_news {
-        replica.told.forget_applied();
+        replica.told.forget();
         info!(shard = %replica.shard, leadership = ?now, "leadership changed");
     }
 }
@@ -98,6 +99,7 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut moved_at = Instant::now();
     let mut position = None;
+    let mut full_since = None;
     loop {
         ticks.tick().await;
         // Damage that a reader has met: the others have good rows, and one of them shall lead.
@@ -107,6 +109,15 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
         let applied = *replica.applied.borrow();
         let is_idle = replica.slots.taken() == 0;
         let is_leading = matches!(*replica.leadership.borrow(), Leadership::Leading { .. });
+        let is_full = is_leading && replica.room.is_full();
+        full_since = is_full.then(|| full_since.unwrap_or_else(Instant::now));
+        if full_since.is_some_and(|since| since.elapsed() >= patience)
+            && let Some(successor) = most_advanced(&replica)
+        {
+            warn!(shard = %replica.shard, "the disk is full, handing over to a node that has room");
+            let _ = replica.raft.trigger().transfer_leader(successor).await;
+            full_since = None;
+        }
         if applied != position || is_idle || !is_leading {
             position = applied;
             moved_at = Instant::now();
@@ -195,7 +206,7 @@ pub(crate) fn age_of_leader(replica: &Replica) -> Option<Duration> {
     Some(acked.into_inner().elapsed())
 }
 
-/// Returns the voter, other than this replica, whose log is longest.
+/// Returns the voter, other than this replica, whose log is longest among those that have room on their disks.
 pub(crate) fn most_advanced(replica: &Replica) -> Option<u64> {
     let metrics = replica.raft.metrics();
     let metrics = metrics.borrow_watched();
@@ -205,7 +216,9 @@ pub(crate) fn most_advanced(replica: &Replica) -> Option<u64> {
         progress.as_ref().map(|log_id| log_id.index)
     };
     let voters = metrics.membership_config.membership().voter_ids();
-    let candidates = voters.filter(|id| *id != own).filter_map(|id| Some((matched(&id)?, id)));
+    let candidates = voters
+        .filter(|id| *id != own && replica.told.has_room(*id))
+        .filter_map(|id| Some((matched(&id)?, id)));
     candidates.max().map(|(_, id)| id)
 }
 
@@ -220,12 +233,12 @@ mod tests {
         let term = leading(&replica).await;
         let leads = Leadership::Leading { term };
         let (announced, _kept) = watch::channel(leads);
-        replica.told.of(7).hear(1, 500);
+        replica.told.of(7).hear(1, 500, true);
         announce(&replica, &announced, leads);
         assert_eq!(replica.told.applied(7), Some(500), "nothing has changed");
         announce(&replica, &announced, Leadership::Following { leader: None });
-        assert_eq!(replica.told.applied(7), None);
-        replica.told.of(7).hear(2, 900);
+        assert_eq!((replica.told.applied(7), replica.told.has_room(7)), (None, false));
+        replica.told.of(7).hear(2, 900, true);
         assert_eq!(replica.told.applied(7), Some(900));
         replica.stop().await;
         node.stop().await;

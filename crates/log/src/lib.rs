@@ -37,6 +37,8 @@ mod tail;
 mod writer;
 
 #[cfg(test)]
+mod chorus;
+#[cfg(test)]
 mod promise_tests;
 #[cfg(test)]
 mod replica_tests;

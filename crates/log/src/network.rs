@@ -7,7 +7,7 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -55,6 +55,8 @@ pub(crate) struct Word {
     echo: AtomicU64,
     /// How many entries it has applied.
     applied: AtomicU64,
+    /// Whether there is room on its disk; no, until it has told.
+    has_room: AtomicBool,
 }
 
 /// Stands for a replica that has told nothing yet.
@@ -62,15 +64,20 @@ const UNTOLD: u64 = u64::MAX;
 
 impl Default for Word {
     fn default() -> Self {
-        Self { echo: AtomicU64::new(0), applied: AtomicU64::new(UNTOLD) }
+        Self {
+            echo: AtomicU64::new(0),
+            applied: AtomicU64::new(UNTOLD),
+            has_room: AtomicBool::new(false),
+        }
     }
 }
 
 impl Word {
     /// Takes what an answer says.
-    pub(crate) fn hear(&self, echo: u64, applied: u64) {
+    pub(crate) fn hear(&self, echo: u64, applied: u64, has_room: bool) {
         self.echo.store(echo, Ordering::Relaxed);
         self.applied.store(applied, Ordering::Relaxed);
+        self.has_room.store(has_room, Ordering::Relaxed);
     }
 }
 
@@ -87,10 +94,19 @@ impl Told {
         applied.filter(|applied| *applied != UNTOLD)
     }
 
-    /// Forgets how far the others were: what an earlier reign was told is old in the next one, and would look like lag.
-    pub(crate) fn forget_applied(&self) {
+    /// Returns whether a replica has told that there is room on its disk.
+    pub(crate) fn has_room(&self, id: u64) -> bool {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.values().for_each(|word| word.applied.store(UNTOLD, Ordering::Relaxed));
+        told.get(&id).is_some_and(|word| word.has_room.load(Ordering::Relaxed))
+    }
+
+    /// Forgets how the others were: what an earlier reign was told is old in the next one, and would look like lag.
+    pub(crate) fn forget(&self) {
+        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for word in told.values() {
+            word.applied.store(UNTOLD, Ordering::Relaxed);
+            word.has_room.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -203,8 +219,8 @@ impl RaftNetworkV2<Engine> for Way {
             echo: self.word.echo.load(Ordering::Relaxed),
         };
         match self.ask(lane, request, &option).await {
-            Ok(LogResponse::Append { ended, echo, applied }) => {
-                self.word.hear(echo, applied);
+            Ok(LogResponse::Append { ended, echo, applied, has_room }) => {
+                self.word.hear(echo, applied, has_room);
                 Ok(match ended {
                     Appended::Whole => AppendEntriesResponse::Success,
                     Appended::Part(upto) => {

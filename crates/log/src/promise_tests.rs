@@ -4,10 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,87 +13,19 @@ use openraft::{
     errors::{ClientWriteError, ForwardReason, ForwardToLeader},
 };
 
-use statehouse_contract::{Consistency, Digest, NodeId, ShardId};
+use statehouse_contract::{Consistency, Digest, NodeId};
 use statehouse_store::log_file::{Installing, LogPosition, StoredVote};
 
 use crate::{
-    Lane, Leadership, LogError, LogRequest, LogResponse, Peer, ProposeError, Transport,
-    TransportError, Urgency,
+    Leadership, LogError, Peer, ProposeError, Urgency,
+    chorus::{Chorus, FULL, HEARD, SILENT, VOTERS, id},
     engine::{self, AppliedMark},
     leadership,
     network::EngineSnapshot,
     proposal, read,
     replica_tests::{Counted, NODE, SHARD, UNSYNCED, leading, marker, start, start_with, until},
     rows::{SnapshotFile, Standing},
-    transport::{Answering, Appended},
 };
-
-const fn id(number: u32) -> NodeId {
-    NodeId { number, incarnation: 1 }
-}
-
-const VOTERS: [NodeId; 3] = [id(1), id(2), id(3)];
-
-const HEARD: u8 = 0;
-/// It hears heartbeats and votes, but takes no entry.
-const FULL: u8 = 1;
-const SILENT: u8 = 2;
-
-/// The other voters, who say yes to everything that they hear.
-#[derive(Clone, Default)]
-struct Chorus {
-    hears: Arc<AtomicU8>,
-    /// One who takes no more entries than it has.
-    late: Arc<Mutex<Option<NodeId>>>,
-    /// To whom leadership was handed.
-    heirs: Arc<Mutex<Vec<u64>>>,
-}
-
-impl Chorus {
-    fn says(&self, to: NodeId, request: &LogRequest) -> Option<LogResponse> {
-        let hears = self.hears.load(Ordering::Relaxed);
-        if hears == SILENT {
-            return None;
-        }
-        match request {
-            LogRequest::Append { records, .. } => {
-                let is_late = *self.late.lock().unwrap() == Some(to);
-                if !records.is_empty() && (hears == FULL || is_late) {
-                    return None;
-                }
-                let applied = u64::MAX - 1;
-                Some(LogResponse::Append { ended: Appended::Whole, echo: 0, applied })
-            }
-            LogRequest::Vote { vote, .. } => {
-                Some(LogResponse::Vote { vote: *vote, last: None, is_granted: true })
-            }
-            LogRequest::PreVote { .. } => {
-                let vote = StoredVote { term: 0, node: to.raft(), is_granted: false };
-                Some(LogResponse::Vote { vote, last: None, is_granted: true })
-            }
-            LogRequest::Transfer { to, .. } => {
-                self.heirs.lock().unwrap().push(*to);
-                Some(LogResponse::Transferred { is_accepted: true })
-            }
-            LogRequest::ReadIndex { .. } | LogRequest::Marker | LogRequest::Snapshot { .. } => None,
-        }
-    }
-}
-
-impl Transport for Chorus {
-    fn ask<'a>(
-        &'a self,
-        to: NodeId,
-        _peer: &'a Peer,
-        _shard: ShardId,
-        _lane: Lane,
-        request: LogRequest,
-        _patience: Duration,
-    ) -> Answering<'a> {
-        let unheard = || TransportError::Unreachable { to, what: "it does not listen".to_owned() };
-        Box::pin(std::future::ready(self.says(to, &request).ok_or_else(unheard)))
-    }
-}
 
 /// Holds the rows until the returned sender is dropped.
 fn hold(rows: &Counted) -> std::sync::mpsc::SyncSender<()> {
@@ -394,6 +323,32 @@ async fn a_leader_that_applies_nothing_hands_over_to_whoever_is_furthest() {
     // Applied, or unknown because somebody else leads; never refused.
     let ended = waits.await.unwrap();
     assert!(matches!(ended, Ok(_) | Err(ProposeError::Unknown)), "{ended:?}");
+    dog.abort();
+    replica.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_room_refuses_and_hands_over_only_to_a_voter_that_has_some() {
+    let (rows, chorus) = (Counted::default(), Chorus::default());
+    let (_folder, node, replica) = start_with(&rows, Arc::new(chorus.clone()), &VOTERS).await;
+    let term = leading(&replica).await;
+    put(&replica, term).await;
+    // The second is further, and has no room either.
+    *chorus.late.lock().unwrap() = Some(id(3));
+    chorus.without_room.lock().unwrap().push(id(2));
+    put(&replica, term).await;
+    until("both have told", || replica.told.has_room(id(3).raft())).await;
+    until("the second has none", || !replica.told.has_room(id(2).raft())).await;
+    assert_eq!(leadership::most_advanced(&replica), Some(id(3).raft()));
+    replica.room.write_was_refused();
+    assert_eq!(at_once(&replica, term).await, Err(ProposeError::StorageFull));
+    let dog = leadership::watchdog(Arc::clone(&replica), Duration::from_millis(200));
+    let dog = tokio::spawn(dog);
+    until("it hands over", || !chorus.heirs.lock().unwrap().is_empty()).await;
+    // Every voter is told who the heir is.
+    let heirs = chorus.heirs.lock().unwrap().clone();
+    assert!(heirs.iter().all(|heir| *heir == id(3).raft()), "{heirs:?}");
     dog.abort();
     replica.stop().await;
     node.stop().await;

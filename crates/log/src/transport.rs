@@ -105,6 +105,8 @@ pub enum LogResponse {
         echo: u64,
         /// How many entries it has applied.
         applied: u64,
+        /// Whether there is room on its disk for what clients ask.
+        has_room: bool,
     },
     /// To a vote or pre-vote.
     Vote {

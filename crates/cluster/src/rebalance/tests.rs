@@ -26,14 +26,24 @@ struct Shard {
     current: BTreeMap<NodeId, Part>,
     behind: BTreeSet<NodeId>,
     down: BTreeSet<NodeId>,
+    full: BTreeSet<NodeId>,
     is_settled: bool,
 }
 
 impl Shard {
     fn new(own: NodeId, voters: &[NodeId], list: &[(NodeId, Standing)]) -> Self {
         let current = voters.iter().map(|node| (*node, Part::Voter)).collect();
-        let (behind, down) = (BTreeSet::new(), BTreeSet::new());
-        Self { shard: 0, own, members: members(list), current, behind, down, is_settled: true }
+        let (behind, down, full) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        Self {
+            shard: 0,
+            own,
+            members: members(list),
+            current,
+            behind,
+            down,
+            full,
+            is_settled: true,
+        }
     }
 
     fn next(&self) -> Option<Move> {
@@ -41,6 +51,7 @@ impl Shard {
         let progress =
             self.current.keys().filter(|n| **n != self.own).map(|n| (*n, at(n))).collect();
         let up = self.members.0.keys().filter(|n| !self.down.contains(n)).copied().collect();
+        let roomy = self.members.0.keys().filter(|n| !self.full.contains(n)).copied().collect();
         let situation = Situation {
             shard: ShardId(self.shard),
             own: self.own,
@@ -49,6 +60,7 @@ impl Shard {
             progress: &progress,
             last: 10_000,
             up: &up,
+            roomy: &roomy,
             is_settled: self.is_settled,
         };
         situation.next()
@@ -154,6 +166,9 @@ fn leadership_moves_for_balance_only_when_settled_and_for_draining_at_once() {
     assert_eq!(shard.next(), Some(Move::HandOver(node(1, 1))));
     shard.down.insert(node(1, 1));
     assert_eq!(shard.next(), None, "not to one that does not answer");
+    shard.down.clear();
+    shard.full.insert(node(1, 1));
+    assert_eq!(shard.next(), None, "nor to one whose disk is full");
 
     let drains = [
         (node(1, 1), Standing::Draining),

@@ -60,7 +60,12 @@ impl Transport for Chorus {
             }
             LogRequest::Append { .. } => {
                 let applied = u64::MAX - 1;
-                Some(LogResponse::Append { ended: Appended::Whole, echo: 0, applied })
+                Some(LogResponse::Append {
+                    ended: Appended::Whole,
+                    echo: 0,
+                    applied,
+                    has_room: true,
+                })
             }
             LogRequest::Vote { vote, .. } => {
                 Some(LogResponse::Vote { vote, last: None, is_granted: true })
