@@ -1,18 +1,20 @@
 //! A page of a tenant's instances over all shards.
 //!
-//! The page walks from shard to shard; within a shard it is ordered by birth. The cursor names the shard and the birth
-//! after which to go on. There is no order over all shards, and none is promised.
+//! The page walks from shard to shard; within a shard it is ordered by birth. The cursor names the shard, the epoch of its
+//! buckets and the birth after which to go on. There is no order over all shards, and none is promised.
 //!
 //! Absent on purpose: sorting and counting; both would have to read everything.
 
 use std::sync::Arc;
 
 use statehouse_contract::{
-    InstanceFilter, Rejection, RejectionCode,
+    InstanceFilter, Rejection, RejectionCode, ShardId,
     limits::{PAGE_DEFAULT, PAGE_MAX},
     view::{InstanceRow, Page, PageEnd},
 };
-use statehouse_runtime::Seat;
+use statehouse_runtime::{Seat, questions::Place};
+
+use crate::ShardMap;
 
 /// Most looks at rows for one page: a page may come out short, with a cursor to go on.
 const LOOKS_MAX: usize = 64;
@@ -30,11 +32,12 @@ struct Cursor {
 /// The rejection that the caller gets.
 pub(crate) async fn page(
     seats: &[Arc<Seat>],
+    map: ShardMap,
     filter: &InstanceFilter,
 ) -> Result<Page<InstanceRow>, Rejection> {
     let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(PAGE_MAX) };
     let mut cursor = match filter.cursor.as_deref() {
-        Some(text) => parse(text, seats.len())?,
+        Some(text) => parse(text, map)?,
         None => Cursor { shard: 0, after: None },
     };
     let mut items = Vec::new();
@@ -58,7 +61,7 @@ pub(crate) async fn page(
         }
     }
     let has_more = cursor.shard < seats.len();
-    let end_cursor = has_more.then(|| write(cursor));
+    let end_cursor = has_more.then(|| write(cursor, map));
     Ok(Page { items, page: PageEnd { end_cursor, has_more, missing_shards } })
 }
 
@@ -69,20 +72,32 @@ const fn step(cursor: Cursor, next: Option<u64>) -> Cursor {
     }
 }
 
-fn write(cursor: Cursor) -> String {
-    format!("{}.{}", cursor.shard, cursor.after.unwrap_or(0))
+fn write(cursor: Cursor, map: ShardMap) -> String {
+    let shard = id(cursor.shard);
+    let place = Place { epoch: map.epoch(shard), position: cursor.after.unwrap_or(0) };
+    format!("{shard}-{place}")
 }
 
-fn parse(text: &str, shards: usize) -> Result<Cursor, Rejection> {
+fn parse(text: &str, map: ShardMap) -> Result<Cursor, Rejection> {
     let read = || {
-        let (shard, after) = text.split_once('.')?;
-        let (shard, after) = (shard.parse().ok()?, after.parse().ok()?);
-        (shard < shards).then_some(Cursor { shard, after: Some(after) })
+        let (shard, place) = text.split_once('-')?;
+        let (shard, place) = (shard.parse::<u32>().ok()?, Place::parse(place)?);
+        (shard < map.shards()).then_some((ShardId(shard), place))
     };
-    read().ok_or_else(|| {
+    let (shard, Place { epoch, position }) = read().ok_or_else(|| {
         let detail = "the cursor is not one that a list has given";
         Rejection::gateway(RejectionCode::InvalidRequest, detail)
-    })
+    })?;
+    if epoch != map.epoch(shard) {
+        let detail = "buckets have moved since this cursor was given; begin the list again";
+        return Err(Rejection::gateway(RejectionCode::Compacted, detail));
+    }
+    let shard = usize::try_from(shard.0).unwrap_or(usize::MAX);
+    Ok(Cursor { shard, after: Some(position) })
+}
+
+fn id(shard: usize) -> ShardId {
+    ShardId(u32::try_from(shard).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -91,10 +106,13 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_back_and_garbage_is_refused() {
-        let cursor = Cursor { shard: 2, after: Some(17) };
-        assert_eq!(parse(&write(cursor), 4).unwrap(), cursor);
-        for wrong in ["", "2", "4.0", "-1.0", "2.x", "2.1.1"] {
-            assert!(parse(wrong, 4).is_err(), "{wrong}");
+        let (map, cursor) = (ShardMap::even(4), Cursor { shard: 2, after: Some(17) });
+        assert_eq!(write(cursor, map), "2-0.17");
+        assert_eq!(parse("2-0.17", map).unwrap(), cursor);
+        for wrong in ["", "2", "4-0.0", "-1-0.0", "2-0.x", "2-0.1.1", "2.1"] {
+            let no = parse(wrong, map).unwrap_err();
+            assert_eq!(no.code, RejectionCode::InvalidRequest, "{wrong}");
         }
+        assert_eq!(parse("2-1.17", map).unwrap_err().code, RejectionCode::Compacted);
     }
 }

@@ -275,7 +275,8 @@ async fn hand_over(seat: &Arc<Seat>, roll: &Roll) {
     let wanted = placement::leader(log.shard(), &roll.members()).filter(|node| *node != own);
     // The one that should lead anyway, if it can take over; else whoever is furthest.
     let close = log.progress();
-    let wanted = wanted.filter(|node| close.get(node).is_some_and(Option::is_some));
+    let wanted =
+        wanted.filter(|node| close.get(node).is_some_and(Option::is_some) && log.has_room(*node));
     let mut to = wanted;
     loop {
         log.transfer(to).await;

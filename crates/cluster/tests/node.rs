@@ -192,6 +192,7 @@ async fn a_watch_of_a_tenant_misses_nothing_and_sees_nothing_twice() {
         after: after.map(Into::into),
         limit: 5,
         wait_ms: 2_000,
+        complete: true,
     };
     let writer = {
         let router = router.clone();

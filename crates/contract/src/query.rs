@@ -103,6 +103,8 @@ pub enum Query {
         limit: u32,
         /// Wait so long for the first change, in milliseconds.
         wait_ms: u64,
+        /// Refuse rather than leave a shard out.
+        complete: bool,
     },
     /// A tenant's definitions with their versions.
     Definitions {

@@ -113,7 +113,7 @@ pub struct InstanceRow {
 /// Where a page ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct PageEnd {
-    /// Give it as `cursor` to get the next page.
+    /// Give it as `cursor` to get the next page, or as `after` to go on watching.
     pub end_cursor: Option<String>,
     /// Whether there is a next page.
     pub has_more: bool,
@@ -171,15 +171,6 @@ pub struct TransitionView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// Opaque position from which a watch goes on after this change.
-    pub cursor: String,
-}
-
-/// What a watch or long poll returns.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
-pub struct Changes {
-    /// The changes, oldest first.
-    pub items: Vec<TransitionView>,
-    /// From where to go on.
     pub cursor: String,
 }
 
@@ -386,7 +377,7 @@ pub enum Answer {
     /// To `DryRun` and `Receipt`.
     Receipt(Box<Receipt>),
     /// To `Changes`.
-    Changes(Changes),
+    Changes(Page<TransitionView>),
     /// To `Definitions`.
     Definitions(Vec<DefinitionRow>),
     /// To `Definition`.

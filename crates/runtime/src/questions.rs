@@ -37,7 +37,7 @@ use crate::{
     seat::Seat,
 };
 
-pub use stream::{Gone, Position, StreamPage};
+pub use stream::{Place, Position, StreamPage};
 
 /// How long a read waits for a leader that can confirm it: an election and a little more.
 const LEADER_WAIT: Duration = Duration::from_millis(700);
@@ -142,13 +142,14 @@ impl Seat {
         Ok((chart, snapshot))
     }
 
-    /// Answers a page of an instance's transitions.
+    /// Answers a page of an instance's transitions, each with the cursor from which a watch goes on after it.
     ///
     /// # Errors
     /// The rejection that the caller gets.
     pub async fn history(
         &self,
         key: &InstanceKey,
+        epoch: u32,
         after: u64,
         limit: u32,
     ) -> Result<Page<TransitionView>, Rejection> {
@@ -158,9 +159,8 @@ impl Seat {
         let page = found.map_err(|error| read_failed(&error))?;
         let page = page.ok_or_else(|| unknown_instance(key))?;
         let shown = page.rows.iter().filter_map(|placed| {
-            // A page of history is asked for by version, and so are its parts.
-            let version = placed.record.version.map_or(0, |version| version.version);
-            answer::transition(placed, version.to_string())
+            let place = Place { epoch, position: placed.record.position };
+            answer::transition(placed, place.to_string())
         });
         let items: Vec<TransitionView> = shown.collect();
         let end_cursor = items.last().map(|last| last.version.to_string());

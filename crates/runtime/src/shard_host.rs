@@ -40,6 +40,9 @@ use crate::{
     tree::{Child, Level, NODE, Supervisor, stop_or_kill},
 };
 
+/// How long a start that has failed waits until the directory is free again.
+const RELEASE_MAX: Duration = Duration::from_secs(10);
+
 /// What may be set to measure or to test; the values of a normal node come from [`Tuning::standard`].
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
@@ -164,13 +167,32 @@ impl ShardHost {
         options.reserve_bytes = config.reserve;
         options.snapshot_every = config.tuning.snapshot_every;
         options.build = config.tuning.build;
-        let log =
-            NodeLog::open(options, Arc::clone(&config.transport)).await.map_err(HostError::Log)?;
-        match Self::open_all(&config, &log).await {
-            Ok((seats, ground)) => {
-                let (root, root_ended) = start_tree(&seats).await?;
+        match Self::start_on(&config, options).await {
+            Ok((log, seats, ground, (root, root_ended))) => {
                 Ok(Self { log, seats, ground, root, root_ended, release })
             }
+            Err(error) => {
+                // Whoever hears of the failure finds the directory free.
+                released(release, RELEASE_MAX).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Opens the log, the shards and the tree of actors; what was opened is closed when something cannot be.
+    async fn start_on(
+        config: &HostConfig,
+        options: LogOptions,
+    ) -> Result<(NodeLog, Vec<Arc<Seat>>, Ground, Tree), HostError> {
+        let log =
+            NodeLog::open(options, Arc::clone(&config.transport)).await.map_err(HostError::Log)?;
+        let opened = async {
+            let (seats, ground) = Self::open_all(config, &log).await?;
+            let tree = start_tree(&seats).await?;
+            Ok((seats, ground, tree))
+        };
+        match opened.await {
+            Ok((seats, ground, tree)) => Ok((log, seats, ground, tree)),
             Err(error) => {
                 log.stop().await;
                 Err(error)
@@ -279,10 +301,7 @@ impl ShardHost {
             warn!("the log did not close in time");
         }
         drop((log, seats, ground));
-        let released = tokio::task::spawn_blocking(move || release.wait(limit)).await;
-        if !matches!(released, Ok(true)) {
-            warn!("the data directory is still in use by a part of this process");
-        }
+        released(release, limit).await;
     }
 
     /// Refuses new work, lets what was admitted end, stops the actors and closes the files.
@@ -290,6 +309,14 @@ impl ShardHost {
         self.begin_drain();
         self.settle(limit).await;
         self.stop(limit).await;
+    }
+}
+
+/// Waits until nothing of this process uses the data directory.
+async fn released(release: Release, limit: Duration) {
+    let released = tokio::task::spawn_blocking(move || release.wait(limit)).await;
+    if !matches!(released, Ok(true)) {
+        warn!("the data directory is still in use by a part of this process");
     }
 }
 
@@ -302,9 +329,10 @@ fn not_opened(error: LogError) -> HostError {
     }
 }
 
-async fn start_tree(
-    seats: &[Arc<Seat>],
-) -> Result<(ActorRef<SupervisorMessage>, JoinHandle<()>), HostError> {
+/// The root of the tree of actors, and its end.
+type Tree = (ActorRef<SupervisorMessage>, JoinHandle<()>);
+
+async fn start_tree(seats: &[Arc<Seat>]) -> Result<Tree, HostError> {
     let children = seats.iter().map(|seat| {
         let seat = Arc::clone(seat);
         Child {

@@ -53,10 +53,11 @@ impl Router {
                 Ok(Answer::Instance(Box::new(view)))
             }
             Query::Instances(filter) => {
-                lists::page(&self.seats()?, &filter).await.map(Answer::Instances)
+                lists::page(&self.seats()?, self.inner.map, &filter).await.map(Answer::Instances)
             }
             Query::History { key, after, limit } => {
-                self.of(&key)?.history(&key, after, limit).await.map(Answer::History)
+                let epoch = self.inner.map.epoch(self.inner.map.of_instance(&key));
+                self.of(&key)?.history(&key, epoch, after, limit).await.map(Answer::History)
             }
             Query::Explain { key } => self.of(&key)?.explain(&key).await.map(Answer::Explain),
             Query::DryRun(envelope) => {
@@ -68,8 +69,8 @@ impl Router {
                 let receipt = self.of(&key)?.stored_receipt(&key, &idempotency, wait_ms).await?;
                 Ok(Answer::Receipt(Box::new(receipt)))
             }
-            Query::Changes { scope, after, limit, wait_ms } => {
-                let asked = watch::Asked { after: after.as_deref(), limit, wait_ms };
+            Query::Changes { scope, after, limit, wait_ms, complete } => {
+                let asked = watch::Asked { after: after.as_deref(), limit, wait_ms, complete };
                 watch::changes(&self.seats()?, self.inner.map, &scope, asked)
                     .await
                     .map(Answer::Changes)

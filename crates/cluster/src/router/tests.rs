@@ -6,7 +6,7 @@ mod puppets;
 
 use puppets::{House, Puppet, filter, key_in, press, receipt};
 
-use statehouse_contract::{Answer, Consistency, Query};
+use statehouse_contract::{Answer, Consistency, Query, WatchScope};
 
 use super::*;
 use crate::forward::Told;
@@ -153,6 +153,29 @@ async fn a_shard_that_cannot_answer_is_missing_in_a_list_or_ends_it() {
     assert_eq!((page.items.len(), &*page.page.missing_shards), (0, &[SHARD.0][..]));
     let whole = house.router.query(Query::Instances(filter(true))).await.unwrap_err();
     assert_eq!(whole.code.status(), 503, "{whole}");
+    house.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shard_that_cannot_answer_is_missing_in_a_watch_or_ends_it() {
+    let house = House::open().await;
+    let other = house.other(0);
+    house.follow(REGISTRY, other, 5).await;
+    let watch = async |scope: WatchScope, complete| {
+        let query = Query::Changes { scope, after: None, limit: 10, wait_ms: 0, complete };
+        match house.router.query(query).await {
+            Ok(Answer::Changes(page)) => Ok(page.page.missing_shards),
+            Ok(_) => panic!("another answer"),
+            Err(no) => Err(no.code),
+        }
+    };
+    let tenant = || WatchScope::Tenant(filter(false).tenant);
+    assert_eq!(watch(tenant(), false).await, Ok(vec![SHARD.0]));
+    assert_eq!(watch(tenant(), true).await, Err(RejectionCode::NoLeader));
+    // One instance is in one shard: nothing can be told without it.
+    let instance = |shard| WatchScope::Instance(key_in(shard));
+    assert_eq!(watch(instance(SHARD), false).await, Err(RejectionCode::NoLeader));
+    assert_eq!(watch(instance(REGISTRY), false).await, Err(RejectionCode::UnknownInstance));
     house.close().await;
 }
 

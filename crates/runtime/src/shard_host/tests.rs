@@ -98,7 +98,7 @@ async fn a_timer_fires_when_it_is_due_and_never_before() {
     let fired = |house: &Fixture| house.host.metrics().fired.load(Ordering::Relaxed);
     house.until("it is counted", async |house| fired(house) > 0).await;
     assert_eq!(fired(&house), 1);
-    let page = house.seat().history(&key("a"), 0, 10).await.unwrap();
+    let page = house.seat().history(&key("a"), 0, 0, 10).await.unwrap();
     let last = page.items.last().unwrap();
     assert_eq!((last.cause.as_str(), last.event.as_str()), ("timer", "after.30s.wound"));
 }
@@ -192,7 +192,7 @@ async fn two_actors_of_one_instance_cannot_both_move_it() {
     }
     assert_eq!(house.read("a").await.version, 11);
     assert!(house.host.metrics().fenced.load(std::sync::atomic::Ordering::Relaxed) > 0);
-    let page = house.seat().history(&key("a"), 0, 50).await.unwrap();
+    let page = house.seat().history(&key("a"), 0, 0, 50).await.unwrap();
     let versions: Vec<u64> = page.items.iter().map(|item| item.version).collect();
     assert_eq!(versions, (1..=11).collect::<Vec<_>>());
 }
@@ -364,7 +364,8 @@ async fn a_page_of_history_promises_no_more_when_only_refusals_follow() {
     house.start("a", "s").await.unwrap();
     house.send("a", "open", "k1").await.unwrap();
     house.send("a", "open", "k2").await.unwrap();
-    let more = async |limit| house.seat().history(&key("a"), 0, limit).await.unwrap().page.has_more;
+    let more =
+        async |limit| house.seat().history(&key("a"), 0, 0, limit).await.unwrap().page.has_more;
     assert_eq!((more(1).await, more(2).await, more(3).await), (true, false, false));
 }
 

@@ -272,13 +272,14 @@ fn rejections(route: &Route) -> Vec<u16> {
         return Vec::new();
     }
     let is_change = route.method != Method::Get;
-    let tells_changes = route.path.ends_with("/watch");
+    let is_cursor = |field: &Field| field.kind == Kind::Position || field.name == "cursor";
+    let takes_cursor = route.query.iter().any(is_cursor);
     let rows = [
         (true, &[400, 401, 403, 404, 429, 500, 503, 504][..]),
         (!matches!(route.body, BodyShape::None), &[413, 422]),
         (is_change, &[409]),
         (route.takes_version(), &[412]),
-        (is_change || tells_changes, &[410]),
+        (is_change || takes_cursor, &[410]),
     ];
     rows.iter().filter(|(may, _)| *may).flat_map(|(_, statuses)| statuses.iter().copied()).collect()
 }

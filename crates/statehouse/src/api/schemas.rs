@@ -81,7 +81,7 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
          event: text, from: [text], to: [text], status: text, actor: text, reason?: text, data?: any, \
          emitted?: [any], correlation_id?: text, trace_id?: text, cursor: text",
     ),
-    ("Changes", "Changes, oldest first.", "items: [Transition], cursor: text"),
+    ("Changes", "Changes, oldest first.", "items: [Transition], page: PageEnd"),
     ("Explanation", "Why an instance rests where it rests.", "..."),
     ("TenantPage", "A page of tenants.", "items: [TenantRow], page: PageEnd"),
     ("TenantRow", "A tenant in a list.", "tenant: text"),

@@ -49,13 +49,11 @@ const FILTER: &[Field] = &[
     may("all", Kind::Flag, "finished instances too"),
     LIMIT,
     may("cursor", Kind::Text, "where the page before ended"),
-    may("complete", Kind::Flag, "503 instead of leaving a shard out"),
+    COMPLETE,
 ];
-const WATCH: &[Field] = &[
-    may("after", Kind::Position, "only changes after this cursor"),
-    may("wait", Kind::Duration, "one long poll instead of a stream"),
-    LIMIT,
-];
+const COMPLETE: Field = may("complete", Kind::Flag, "503 instead of leaving a shard out");
+const AFTER: Field = may("after", Kind::Position, "only changes after this cursor");
+const WAIT: Field = may("wait", Kind::Duration, "one long poll instead of a stream");
 const REASONED: BodyShape = BodyShape::Members(&[REASON]);
 const RECEIPT: &[(u16, &str)] = &[(200, "Receipt")];
 const CHANGED: &[(u16, &str)] = &[(200, "Acknowledgement"), (201, "Acknowledgement")];
@@ -193,11 +191,11 @@ pub(super) static ROUTES: &[Route] = &[
         .asks(&[may("after", Kind::Number, "only versions above this one"), LIMIT]),
     Route::new(Get, "/v1/tenants/{t}/instances/{id}/watch", "watch", READ, by!(watch::instance))
         .says("Tells an instance's changes as they happen.", &[(200, "Changes")])
-        .asks(WATCH)
+        .asks(&[AFTER, WAIT, LIMIT])
         .from(Pool::Waiting),
     Route::new(Get, "/v1/tenants/{t}/watch", "watch_tenant", READ, by!(watch::tenant))
         .says("Tells a tenant's changes as they happen.", &[(200, "Changes")])
-        .asks(WATCH)
+        .asks(&[AFTER, WAIT, LIMIT, COMPLETE])
         .from(Pool::Waiting),
     Route::new(
         Get,

@@ -48,7 +48,7 @@ async fn what_no_leader_has_confirmed_is_not_answered() {
     let said: [(&str, Result<(), Rejection>); 10] = [
         ("dry run", seat.dry_run(&envelope(&key("a"), "k", open)).await.map(drop)),
         ("explain", seat.explain(&key("a")).await.map(drop)),
-        ("history", seat.history(&key("a"), 0, 10).await.map(drop)),
+        ("history", seat.history(&key("a"), 0, 0, 10).await.map(drop)),
         ("receipt", seat.stored_receipt(&key("a"), &name, 0).await.map(drop)),
         ("list", seat.list(&filter, None, 10).await.map(drop)),
         ("definitions", seat.definitions(&tenant()).await.map(drop)),

@@ -6,9 +6,9 @@ use statehouse_contract::{
     Answer, Command, CommandEnvelope, DefinitionName, Digest, InstanceId, Json, Query, Quota,
     Receipt, ReceiptKind, Rejection, RejectionCode, RoleName, ShardId, TenantId, Version, limits,
     view::{
-        Changes, ClusterView, DefinitionRow, DefinitionVersion, DefinitionView, DumpPage,
-        InstanceRow, InstanceView, KeyView, MemberView, Page, PageEnd, PlaceView, ReplicaView,
-        ShardView, TaskView, TenantView, TimerView, TransitionView,
+        ClusterView, DefinitionRow, DefinitionVersion, DefinitionView, DumpPage, InstanceRow,
+        InstanceView, KeyView, MemberView, Page, PageEnd, PlaceView, ReplicaView, ShardView,
+        TaskView, TenantView, TimerView, TransitionView,
     },
 };
 
@@ -209,6 +209,12 @@ fn definitions() -> Vec<DefinitionRow> {
     }]
 }
 
+/// What a watch tells, and from where it goes on.
+pub(super) fn changes(items: Vec<TransitionView>, cursor: &str) -> Page<TransitionView> {
+    let end_cursor = Some(cursor.to_owned());
+    Page { items, page: PageEnd { end_cursor, ..PageEnd::default() } }
+}
+
 /// Answers everything.
 pub(super) fn answer(query: &Query) -> Result<Answer, Rejection> {
     Ok(match query {
@@ -222,9 +228,7 @@ pub(super) fn answer(query: &Query) -> Result<Answer, Rejection> {
             let version = Some(Version { born: 17, version: 2 });
             Answer::Receipt(Box::new(receipt(ReceiptKind::Postponed, version, body)))
         }
-        Query::Changes { .. } => {
-            Answer::Changes(Changes { items: vec![transition(1)], cursor: "v1:1".to_owned() })
-        }
+        Query::Changes { .. } => Answer::Changes(changes(vec![transition(1)], "v1:1")),
         Query::Definitions { .. } => Answer::Definitions(definitions()),
         Query::Definition { .. } => Answer::Definition(Box::new(definition())),
         Query::Tenants => Answer::Tenants(vec![TenantId::parse("acme").unwrap()]),

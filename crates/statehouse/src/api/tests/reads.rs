@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
 use statehouse_contract::{
-    Answer, Consistency, Digest, Query, Rejection, RejectionCode, WatchScope, view::Changes,
+    Answer, Consistency, Digest, Query, Rejection, RejectionCode, WatchScope,
 };
 
 use super::{Ask, Face, Fake, answers};
@@ -88,29 +88,36 @@ async fn history_explain_and_receipts_are_passed_through() {
 async fn a_long_poll_is_one_answer() {
     let face = Face::new(Fake::new());
     let seen = face.send(get("/instances/a-1/watch?after=v1:0&wait=30s&limit=5")).await;
-    assert_eq!(seen.json()["cursor"], "v1:1");
-    let Query::Changes { scope, after, limit, wait_ms } = face.fake.last_query() else { panic!() };
+    assert_eq!(seen.json()["page"]["end_cursor"], "v1:1");
+    let Query::Changes { scope, after, limit, wait_ms, complete } = face.fake.last_query() else {
+        panic!()
+    };
     assert!(matches!(scope, WatchScope::Instance(_)));
     assert_eq!((after.as_deref(), limit, wait_ms), (Some("v1:0"), 5, 30_000));
-    assert_eq!(face.send(get("/watch?after=&wait=1ms")).await.status, 200);
-    let Query::Changes { scope, after, .. } = face.fake.last_query() else { panic!() };
+    assert!(!complete);
+    assert_eq!(face.send(get("/watch?after=&wait=1ms&complete=true")).await.status, 200);
+    let Query::Changes { scope, after, complete, .. } = face.fake.last_query() else { panic!() };
     assert!(matches!(scope, WatchScope::Tenant(_)));
-    assert_eq!(after, None);
+    assert_eq!((after, complete), (None, true));
 }
 
-/// Tells version 1 at once, then 2 and 3 together, then nothing, then that the rest is gone.
+/// Tells version 1 at once, then 2 and 3 together without two shards, then nothing without one, then nothing, then that the
+/// rest is gone.
 fn story(query: &Query) -> Result<Answer, Rejection> {
     let Query::Changes { after, .. } = query else { return answers::answer(query) };
-    let (versions, cursor): (&[u64], _) = match after.as_deref() {
-        None | Some("v1:0") => (&[1], "v1:1"),
-        Some("v1:1") => (&[2, 3], "v1:3"),
-        Some("v1:3") => (&[], "v1:4"),
+    let (versions, missing, cursor): (&[u64], &[u32], _) = match after.as_deref() {
+        None | Some("v1:0") => (&[1], &[], "v1:1"),
+        Some("v1:1") => (&[2, 3], &[0, 2], "v1:3"),
+        Some("v1:3") => (&[], &[0, 2], "v1:4"),
+        Some("v1:4") => (&[], &[], "v1:5"),
         _ => {
             return Err(Rejection::gateway(RejectionCode::Compacted, "that is no longer kept"));
         }
     };
     let items = versions.iter().map(|version| answers::transition(*version)).collect();
-    Ok(Answer::Changes(Changes { items, cursor: cursor.to_owned() }))
+    let mut changes = answers::changes(items, cursor);
+    changes.page.missing_shards = missing.to_vec();
+    Ok(Answer::Changes(changes))
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,7 +129,13 @@ async fn a_watch_tells_changes_comments_and_its_end() {
         .text()
         .lines()
         .map(|line| line.split_once(":{").map_or(line, |(head, _)| head).to_owned() + "\n")
-        .map(|line| if line.starts_with("data") { "data\n".to_owned() } else { line })
+        .map(|line| {
+            if line.starts_with("data") && !line.contains("missing_shards") {
+                "data\n".to_owned()
+            } else {
+                line
+            }
+        })
         .collect();
     expect![[r#"
         retry: 1000
@@ -139,7 +152,13 @@ async fn a_watch_tells_changes_comments_and_its_end() {
         event: transition
         data
 
+        event: shards
+        data: {"missing_shards":[0, 2]}
+
         : nothing yet
+
+        event: shards
+        data: {"missing_shards":[]}
 
         event: problem
         data
@@ -158,8 +177,8 @@ async fn a_cursor_that_is_gone_is_a_plain_410() {
 /// Never has anything to tell.
 fn quiet(query: &Query) -> Result<Answer, Rejection> {
     let Query::Changes { after, .. } = query else { return answers::answer(query) };
-    let cursor = after.as_deref().unwrap_or("v1:0").to_owned();
-    Ok(Answer::Changes(Changes { items: Vec::new(), cursor }))
+    let cursor = after.as_deref().unwrap_or("v1:0");
+    Ok(Answer::Changes(answers::changes(Vec::new(), cursor)))
 }
 
 async fn open(face: &Face) -> axum::body::BodyDataStream {

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use statehouse_contract::{Answer, Query, view::Changes};
+use statehouse_contract::{Answer, Query};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -86,9 +86,7 @@ async fn garbage_on_the_wire_is_answered_with_its_status() {
 #[tokio::test]
 async fn the_drain_ends_watches_and_answers_what_was_let_in() {
     let fake = Fake::new().telling(|query| match query {
-        Query::Changes { .. } => {
-            Ok(Answer::Changes(Changes { items: Vec::new(), cursor: "v1:0".to_owned() }))
-        }
+        Query::Changes { .. } => Ok(Answer::Changes(answers::changes(Vec::new(), "v1:0"))),
         other => answers::answer(other),
     });
     let served = served(fake).await;

@@ -112,6 +112,9 @@ pub(crate) struct Watch {
     /// End after so many changes.
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Fail rather than go on without a shard that cannot answer.
+    #[arg(long)]
+    complete: bool,
 }
 
 impl Get {
@@ -167,7 +170,8 @@ impl Watch {
             Some(id) => session.path(&format!("/instances/{id}/watch")),
             None => session.path("/watch"),
         };
-        let mut after = self.after;
+        let complete = (self.complete && self.id.is_none()).then_some(true);
+        let (mut after, mut known) = (self.after, String::new());
         let mut left = self.limit.unwrap_or(u64::MAX);
         // A request waits a little less than this client does.
         let wait_ms = (session.timeout.as_millis() * 3 / 4).max(1);
@@ -175,13 +179,29 @@ impl Watch {
             let request = Request::get(path.clone())
                 .with("after", after.as_ref())
                 .with("wait", Some(format!("{wait_ms}ms")))
-                .with("limit", Some(left.min(100)));
+                .with("limit", Some(left.min(100)))
+                .with("complete", complete);
             let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };
             for change in items(&reply.body, "items") {
                 session.output.item(change, view::change)?;
                 left = left.saturating_sub(1);
             }
-            after = reply.body.get("cursor").and_then(Value::as_str).map(str::to_owned).or(after);
+            let missing = text(reply.body.get("page").unwrap_or(&Value::Null), "missing_shards");
+            if missing != known {
+                session.output.note(&match missing.as_str() {
+                    "" => "every shard answers again".to_owned(),
+                    these => {
+                        format!("shards {these} cannot answer now; what happens there comes later")
+                    }
+                });
+                known = missing;
+            }
+            after = reply
+                .body
+                .pointer("/page/end_cursor")
+                .and_then(Value::as_str)
+                .map(str::to_owned)
+                .or(after);
         }
         Ok(Exit::Ok)
     }
