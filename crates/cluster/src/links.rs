@@ -232,8 +232,12 @@ impl Wires {
         let agent = Actor::spawn(None, Agent, (own, host.seats().to_vec())).await;
         let (agent, _) = agent.map_err(|error| part("the gates did not start", error.into()))?;
         for seat in host.seats() {
-            let keeper =
-                Keeper { log: seat.log().clone(), roll: roll.clone(), peers: states.clone() };
+            let keeper = Keeper {
+                log: seat.log().clone(),
+                registry: seat.registry().clone(),
+                roll: roll.clone(),
+                peers: states.clone(),
+            };
             tasks.push(rebalance::keep(keeper));
         }
         let links = Links { peers, agent, shelf, tasks, transport, _faults_file: faults_file };

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use statehouse_contract::{Members, NodeId, ShardId, Standing};
+use statehouse_contract::{Members, NodeId, ShardId, Standing, limits::REGISTRY_AGE_MS_MAX};
 use statehouse_log::{Leadership, Part, Peer, ShardLog};
 use tokio::{
     sync::watch,
@@ -30,6 +30,8 @@ const LOOK: Duration = Duration::from_millis(200);
 const BEHIND_MAX: u64 = 256;
 /// How long a leader stays before leadership moves for balance alone.
 const SETTLED: Duration = Duration::from_secs(3);
+/// How old the list of members may be that is acted on.
+const LIST_AGE_MAX: Duration = Duration::from_millis(REGISTRY_AGE_MS_MAX);
 /// How long one change of the membership may take.
 const CHANGE_MAX: Duration = Duration::from_secs(10);
 
@@ -40,6 +42,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) own: NodeId,
     pub(crate) members: &'a Members,
     pub(crate) current: &'a BTreeMap<NodeId, Part>,
+    /// Whether a change of the voters has stopped half-way.
+    pub(crate) is_joint: bool,
     /// How far each other replica is known to be.
     pub(crate) progress: &'a BTreeMap<NodeId, Option<u64>>,
     /// Where the log ends.
@@ -90,16 +94,16 @@ impl Situation<'_> {
         let votes = |part: &Part| *part == Part::Voter;
         let voters: BTreeSet<NodeId> =
             self.current.iter().filter(|(_, part)| votes(part)).map(|(node, _)| *node).collect();
-        let is_ready = |node: NodeId| {
-            voters.contains(&node) || (self.is_close(node) && self.up.contains(&node))
-        };
+        let is_ready = |node: NodeId| voters.contains(&node) || self.can_go_on(node);
         let ready: BTreeSet<NodeId> =
             wanted.iter().copied().filter(|node| is_ready(*node)).collect();
-        // One that was replaced stays a voter until its successor can be one.
+        // One that makes place for another stays a voter until that one can be one.
         let awaits = |node: &NodeId| {
+            if present.contains(node) {
+                return ready.len() < wanted.len();
+            }
             let successor = self.members.newest(node.number).filter(|newest| newest != node);
-            !present.contains(node)
-                && successor.is_some_and(|next| wanted.contains(&next) && !ready.contains(&next))
+            successor.is_some_and(|next| wanted.contains(&next) && !ready.contains(&next))
         };
         let target: BTreeSet<NodeId> =
             ready.iter().chain(voters.iter().filter(|node| awaits(node))).copied().collect();
@@ -108,12 +112,14 @@ impl Situation<'_> {
             let both: BTreeSet<NodeId> = target.iter().copied().chain([self.own]).collect();
             return match self.heir(target.intersection(&voters)) {
                 Some(heir) => Some(Move::HandOver(heir)),
-                None if both.is_subset(&voters) => None,
-                None => Some(Move::Vote(both)),
+                None if both.is_subset(&voters) && !self.is_joint => None,
+                None => self.vote(both),
             };
         }
-        if target != voters && !target.is_empty() {
-            return Some(Move::Vote(target));
+        if (target != voters || self.is_joint)
+            && let Some(vote) = self.vote(target)
+        {
+            return Some(vote);
         }
         if let Some((gone, _)) =
             self.current.iter().find(|(node, part)| !present.contains(node) && !votes(part))
@@ -123,13 +129,26 @@ impl Situation<'_> {
         self.balance(&voters)
     }
 
+    /// Makes these the voters, if so many of them can go on that a majority does: a change that nobody can commit could
+    /// not be taken back.
+    fn vote(&self, voters: BTreeSet<NodeId>) -> Option<Move> {
+        let able = voters.iter().filter(|node| self.can_go_on(**node)).count();
+        (2 * able > voters.len()).then_some(Move::Vote(voters))
+    }
+
+    /// Returns whether a node answers and is close behind.
+    fn can_go_on(&self, node: NodeId) -> bool {
+        // The links of one that was removed are cut by the others; how far they are, the log's wire still tells.
+        let is_removed = !self.members.has(self.own);
+        node == self.own || ((is_removed || self.up.contains(&node)) && self.is_close(node))
+    }
+
     fn balance(&self, voters: &BTreeSet<NodeId>) -> Option<Move> {
         let own = self.members.0.get(&self.own);
         let drains = own.is_some_and(|document| document.standing == Some(Standing::Draining));
         let wanted = placement::leader(self.shard, self.members)?;
         let is_able = |node: NodeId| {
-            let is_there = voters.contains(&node) && self.up.contains(&node);
-            is_there && self.is_close(node) && self.roomy.contains(&node)
+            voters.contains(&node) && self.can_go_on(node) && self.roomy.contains(&node)
         };
         if drains {
             let willing = |node: &&NodeId| {
@@ -143,10 +162,7 @@ impl Situation<'_> {
     }
 
     fn heir<'a>(&self, mut among: impl Iterator<Item = &'a NodeId>) -> Option<NodeId> {
-        // The links of one that was removed are cut by the others; how far they are, the log's wire still tells.
-        let is_removed = !self.members.has(self.own);
-        let answers = |node: &NodeId| is_removed || self.up.contains(node);
-        among.find(|node| answers(node) && self.is_close(**node)).copied()
+        among.find(|node| self.can_go_on(**node) && self.roomy.contains(*node)).copied()
     }
 }
 
@@ -154,6 +170,8 @@ impl Situation<'_> {
 #[derive(Clone)]
 pub(crate) struct Keeper {
     pub(crate) log: ShardLog,
+    /// Shard 0's log: how old the list of members may be.
+    pub(crate) registry: ShardLog,
     pub(crate) roll: Roll,
     pub(crate) peers: watch::Receiver<BTreeMap<NodeId, PeerState>>,
 }
@@ -191,6 +209,11 @@ impl Keeper {
     async fn step(&self, is_settled: bool) {
         let log = &self.log;
         let members: Arc<Members> = self.roll.members();
+        // Who was away may still hold an old list. What says that this node was removed stays true at any age.
+        let is_fresh = self.registry.age().is_some_and(|age| age <= LIST_AGE_MAX);
+        if !is_fresh && members.has(log.node()) {
+            return;
+        }
         let current = log.members().into_iter().map(|(node, member)| (node, member.part)).collect();
         let up = self
             .peers
@@ -206,6 +229,7 @@ impl Keeper {
             own: log.node(),
             members: &members,
             current: &current,
+            is_joint: log.is_joint(),
             progress: &progress,
             last: log.numbers().last.unwrap_or(0),
             up: &up,

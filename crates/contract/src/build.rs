@@ -18,13 +18,13 @@ pub struct Build {
 
 impl Build {
     /// What these sources know.
-    pub const THIS: Self = Self { level: 1, wire: 1 };
+    pub const THIS: Self = Self { level: 1, wire: 2 };
 
-    /// Returns a build that claims to know this level, and the versions of the wire up to the same number. They have the
-    /// frames of version 1: it is how tests put an older and a newer build side by side while there is only one.
+    /// Returns a build that claims to know this level, and as many more versions of the wire than these sources. Those have
+    /// the frames of these: it is how tests put an older and a newer build side by side while there is only one level.
     #[must_use]
     pub const fn rehearsed(level: u16) -> Self {
-        Self { level, wire: level }
+        Self { level, wire: Self::THIS.wire + level.saturating_sub(Self::THIS.level) }
     }
 }
 

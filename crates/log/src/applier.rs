@@ -353,9 +353,23 @@ impl Applier {
                 what: format!("snapshot mark: {why}"),
             })
         })?;
-        if let Err(source) = self.rows.install(snapshot) {
-            self.fail(LogError::Rows { shard: self.shard, source });
-            return self.standing();
+        loop {
+            match self.rows.install(snapshot) {
+                Ok(()) => break,
+                // The engine could only die of it: it has given its log up for this copy already.
+                Err(StoreError::StorageFull { .. })
+                    if !self.is_stopping.load(Ordering::Relaxed) =>
+                {
+                    if self.room.write_was_refused() {
+                        warn!(shard = %self.shard, "the disk is full: a copy waits for room");
+                    }
+                    std::thread::sleep(FULL_RETRY);
+                }
+                Err(source) => {
+                    self.fail(LogError::Rows { shard: self.shard, source });
+                    return self.standing();
+                }
+            }
         }
         self.mark = mark;
         self.view.send_replace(self.rows.view());

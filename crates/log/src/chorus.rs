@@ -55,8 +55,11 @@ impl Chorus {
                     return None;
                 }
                 let applied = u64::MAX - 1;
-                let has_room = !self.without_room.lock().unwrap().contains(&to);
-                Some(LogResponse::Append { ended: Appended::Whole, echo: 0, applied, has_room })
+                let (ended, echo) = (Appended::Whole, 0);
+                Some(match self.without_room.lock().unwrap().contains(&to) {
+                    true => LogResponse::AppendWithoutRoom { ended, echo, applied },
+                    false => LogResponse::Append { ended, echo, applied },
+                })
             }
             LogRequest::Vote { vote, .. } => {
                 Some(LogResponse::Vote { vote: *vote, last: None, is_granted: true })

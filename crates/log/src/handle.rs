@@ -12,34 +12,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openraft::{
-    async_runtime::WatchReceiver as _,
-    raft::{AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest, VoteRequest},
-};
+use openraft::async_runtime::WatchReceiver as _;
 use tokio::sync::{Semaphore, watch};
 
 use statehouse_contract::{Consistency, NodeId, ShardId};
 use statehouse_store::{Applied, Entry, View};
 
 use crate::{
-    catch_up::{self, Part},
-    engine::{self, AppliedMark, EngineEntry, Peer},
+    engine::{self, Peer},
     error::{LogError, ProposeError, ReadError},
     leadership::{self, Leadership},
     markers,
     membership::{self, Members},
-    network::EngineSnapshot,
     proposal::{self, Urgency},
     read,
     replica::{self, Ground, Origin, Replica},
     store_rows::StoreRows,
-    transport::{Appended, LogRequest, LogResponse},
 };
 
 /// One shard of this node.
 #[derive(Clone)]
 pub struct ShardLog {
-    replica: Arc<Replica>,
+    pub(crate) replica: Arc<Replica>,
 }
 
 /// How a shard's log stands, in numbers.
@@ -199,8 +193,12 @@ impl ShardLog {
     }
 
     /// Hands leadership to a node, or to the most advanced follower that has room on its disk. Returns whom it asked;
-    /// nobody where there is nobody.
+    /// nobody where there is nobody. A named node is not asked whether it has room: whoever names it has a reason.
     pub async fn transfer(&self, to: Option<NodeId>) -> Option<NodeId> {
+        if to == Some(self.replica.node) {
+            // The engine would stop writing and wait for itself.
+            return to;
+        }
         let to = to.map(NodeId::raft).or_else(|| leadership::most_advanced(&self.replica))?;
         self.replica.raft.trigger().transfer_leader(to).await.ok()?;
         Some(proposal::node(to))
@@ -256,6 +254,12 @@ impl ShardLog {
         membership::members(&self.replica)
     }
 
+    /// Returns whether a change of the voters has stopped half-way and is to be asked for again.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        membership::is_joint(&self.replica)
+    }
+
     /// Takes a node in as a learner.
     ///
     /// # Errors
@@ -280,93 +284,6 @@ impl ShardLog {
         membership::remove(&self.replica, node).await
     }
 
-    /// Takes a message of another replica of this shard and returns the answer.
-    ///
-    /// # Errors
-    /// Nothing is answered when the replica has stopped or the message cannot be.
-    pub async fn receive(&self, request: LogRequest) -> Result<LogResponse, LogError> {
-        let failed = |what: String| LogError::Engine { shard: self.replica.shard, what };
-        let raft = &self.replica.raft;
-        match request {
-            LogRequest::Append { vote, previous, records, committed, echo } => {
-                let entries: Result<Vec<EngineEntry>, _> =
-                    records.into_iter().map(engine::entry).collect();
-                let request = AppendEntriesRequest {
-                    vote: engine::engine_vote(vote),
-                    prev_log_id: previous.map(engine::log_id),
-                    entries: entries.map_err(|error| failed(error.to_string()))?,
-                    leader_commit: committed.map(engine::log_id),
-                };
-                let answer = raft.append_entries(request).await;
-                let ended = appended(answer.map_err(|e| failed(e.to_string()))?);
-                let freshness = &self.replica.freshness;
-                if ended == Appended::Whole {
-                    freshness.vouch(echo, committed.map(|committed| committed.index));
-                }
-                let applied = self.replica.applied.borrow().map_or(0, |position| position + 1);
-                let echo = freshness.echo(Instant::now());
-                let has_room = !self.replica.room.is_full();
-                Ok(LogResponse::Append { ended, echo, applied, has_room })
-            }
-            LogRequest::Vote { vote, last, is_transfer } => {
-                let mut request =
-                    VoteRequest::new(engine::engine_vote(vote), last.map(engine::log_id));
-                request.leadership_transfer = is_transfer;
-                let answer = raft.vote(request).await.map_err(|e| failed(e.to_string()))?;
-                Ok(voted(&answer))
-            }
-            LogRequest::PreVote { vote, last } => {
-                let request = VoteRequest::new(engine::engine_vote(vote), last.map(engine::log_id));
-                let answer = raft.pre_vote(request).await.map_err(|e| failed(e.to_string()))?;
-                Ok(voted(&answer))
-            }
-            LogRequest::Transfer { from, to, last } => {
-                let from = engine::engine_vote(from);
-                let request = TransferLeaderRequest::new(from, to, last.map(engine::log_id));
-                let answer = raft.handle_transfer_leader(request).await;
-                let answer = answer.map_err(|error| failed(error.to_string()))?;
-                Ok(LogResponse::Transferred { is_accepted: answer.is_ok() })
-            }
-            LogRequest::Marker => Ok(LogResponse::Marker(*self.replica.applier.marker().borrow())),
-            LogRequest::ReadIndex { is_strict } => {
-                Ok(LogResponse::ReadIndex(read::vouched(&self.replica, is_strict).await))
-            }
-            LogRequest::Snapshot { vote, mark, hash, bytes, offset, part } => {
-                let part = Part { mark, hash, bytes, offset, part };
-                self.receive_part(engine::engine_vote(vote), part).await
-            }
-        }
-    }
-
-    async fn receive_part(
-        &self,
-        vote: engine::EngineVote,
-        part: Part,
-    ) -> Result<LogResponse, LogError> {
-        let failed = |what: String| LogError::Engine { shard: self.replica.shard, what };
-        let replica = Arc::clone(&self.replica);
-        let received = tokio::task::spawn_blocking(move || {
-            let mut incoming = replica.incoming.blocking_lock();
-            catch_up::receive(&mut incoming, &replica.incoming_path, part)
-        });
-        let whole = received.await.map_err(|panic| failed(panic.to_string()))?;
-        let Some(file) = whole.map_err(|error| failed(error.to_string()))? else {
-            return Ok(LogResponse::Snapshot { vote: engine::stored_vote(&vote) });
-        };
-        let mark =
-            AppliedMark::decode(&file.standing.mark).map_err(|error| failed(error.to_string()))?;
-        let snapshot = EngineSnapshot {
-            meta: openraft::SnapshotMeta {
-                last_log_id: mark.position.map(engine::log_id),
-                last_membership: mark.membership().map_err(|error| failed(error.to_string()))?,
-            },
-            snapshot: file,
-        };
-        let answer = self.replica.raft.install_full_snapshot(vote, snapshot).await;
-        let answer = answer.map_err(|error| failed(error.to_string()))?;
-        Ok(LogResponse::Snapshot { vote: engine::stored_vote(&answer.vote) })
-    }
-
     /// Ends this replica: the engine first, then what is queued for the rows is applied.
     pub async fn stop(&self) {
         self.replica.stop().await;
@@ -375,23 +292,4 @@ impl ShardLog {
 
 pub(crate) fn index(id: &Option<engine::LogId>) -> Option<u64> {
     id.as_ref().map(|id| id.index)
-}
-
-fn appended(answer: AppendEntriesResponse<engine::Engine>) -> Appended {
-    match answer {
-        AppendEntriesResponse::Success => Appended::Whole,
-        AppendEntriesResponse::PartialSuccess(upto) => {
-            Appended::Part(upto.as_ref().map(engine::position))
-        }
-        AppendEntriesResponse::Conflict => Appended::Conflict,
-        AppendEntriesResponse::HigherVote(vote) => Appended::HigherVote(engine::stored_vote(&vote)),
-    }
-}
-
-fn voted(answer: &openraft::raft::VoteResponse<engine::Engine>) -> LogResponse {
-    LogResponse::Vote {
-        vote: engine::stored_vote(&answer.vote),
-        last: answer.last_log_id.as_ref().map(engine::position),
-        is_granted: answer.vote_granted,
-    }
 }

@@ -4,6 +4,8 @@
 //! has applied may be half a second of work, at the rate at which this leader applies; beyond that a new leader would have
 //! to catch up before it could serve, and the queue would only move from the door into the log.
 //!
+//! The same look notes whether a majority still answers: a leader that nobody answers vouches for nobody's copy.
+//!
 //! Absent on purpose: slowing anything down. New work is refused with an explicit reason, what is in the log goes on.
 
 use std::{
@@ -14,7 +16,11 @@ use std::{
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::{handle::index, leadership::Leadership, replica::Replica};
+use crate::{
+    handle::index,
+    leadership::{Leadership, age_of_leader},
+    replica::Replica,
+};
 use openraft::async_runtime::WatchReceiver as _;
 
 /// How often it is looked at.
@@ -42,7 +48,7 @@ fn majority(mut applied: Vec<u64>) -> u64 {
     applied.get(applied.len() / 2).copied().unwrap_or(0)
 }
 
-pub(crate) async fn watch(replica: Arc<Replica>) {
+pub(crate) async fn watch(replica: Arc<Replica>, lease: Duration) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let (mut rate, mut before, mut at) = (0.0_f64, count(&replica), Instant::now());
@@ -54,6 +60,7 @@ pub(crate) async fn watch(replica: Arc<Replica>) {
         let measured = applied.saturating_sub(before) as f64 / elapsed.max(0.001);
         (rate, before, at) = ((rate * FADE).max(measured), applied, now);
         let leads = matches!(*replica.leadership.borrow(), Leadership::Leading { .. });
+        replica.told.confirm(leads && age_of_leader(&replica).is_some_and(|age| age <= lease));
         let is_lagging = leads && distance(&replica, applied) > allowed(rate);
         if replica.is_lagging.swap(is_lagging, Ordering::Relaxed) != is_lagging {
             let shard = replica.shard;

@@ -20,6 +20,7 @@ pub mod proposal;
 pub mod read;
 pub mod transport;
 
+mod answering;
 mod applier;
 mod catch_up;
 mod engine;

@@ -70,6 +70,14 @@ pub(crate) fn members(replica: &Replica) -> Members {
         .collect()
 }
 
+/// Returns whether a change of the voters has stopped half-way: two majorities are needed until somebody finishes it. The
+/// engine writes both halves for whoever asked for the change, and nobody when that one has gone.
+pub(crate) fn is_joint(replica: &Replica) -> bool {
+    let metrics = replica.raft.metrics();
+    let metrics = metrics.borrow_watched();
+    metrics.membership_config.membership().get_joint_config().len() > 1
+}
+
 /// Takes a node in as a learner and waits until the entry that says so is applied.
 pub(crate) async fn add_learner(
     replica: &Replica,
@@ -80,11 +88,15 @@ pub(crate) async fn add_learner(
     added.map(|_| ()).map_err(|error| refused(replica, &error))
 }
 
-/// Makes these nodes the voters; the others stay as learners.
+/// Makes these nodes the voters; the others stay as learners. Asked again, it finishes what has stopped half-way.
 pub(crate) async fn set_voters(replica: &Replica, voters: &[NodeId]) -> Result<(), ProposeError> {
     let voters = ChangeMembers::ReplaceAllVoters(voters.iter().map(|id| id.raft()).collect());
     let changed = replica.raft.change_membership(voters, true).await;
-    changed.map(|_| ()).map_err(|error| refused(replica, &error))
+    changed.map(|_| ()).map_err(|error| match is_joint(replica) {
+        // The first half is written: whatever the second one says, this is no "nothing was done".
+        true => ProposeError::Unknown,
+        false => refused(replica, &error),
+    })
 }
 
 /// Takes a learner out.

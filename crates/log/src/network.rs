@@ -6,10 +6,10 @@ use std::{
     collections::BTreeMap,
     future::Future,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use openraft::{
@@ -44,69 +44,79 @@ pub(crate) struct Network {
     pub(crate) told: Told,
 }
 
-/// What each other replica has told with its answers, by the engine's id.
+/// What the other replicas have told with their answers, and whether a majority of them still answers.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Told(Arc<Mutex<BTreeMap<u64, Arc<Word>>>>);
+pub(crate) struct Told {
+    words: Arc<Mutex<BTreeMap<u64, Arc<Word>>>>,
+    is_confirmed: Arc<AtomicBool>,
+}
 
 /// What one replica told last.
-#[derive(Debug)]
-pub(crate) struct Word {
+#[derive(Debug, Default)]
+pub(crate) struct Word(Mutex<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
     /// The number of its answer, for the freshness of its copy.
-    echo: AtomicU64,
-    /// How many entries it has applied.
-    applied: AtomicU64,
-    /// Whether there is room on its disk; no, until it has told.
-    has_room: AtomicBool,
+    echo: u64,
+    /// How many entries it has applied, if it has told.
+    applied: Option<u64>,
+    /// When it last told that there is room on its disk, if that was the last it told.
+    roomy_at: Option<Instant>,
 }
 
-/// Stands for a replica that has told nothing yet.
-const UNTOLD: u64 = u64::MAX;
-
-impl Default for Word {
-    fn default() -> Self {
-        Self {
-            echo: AtomicU64::new(0),
-            applied: AtomicU64::new(UNTOLD),
-            has_room: AtomicBool::new(false),
-        }
-    }
-}
+/// How long the word counts that there is room on a disk. Who is silent for longer may be gone.
+const ROOM_WORD_MAX: Duration = Duration::from_secs(1);
 
 impl Word {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes what an answer says.
     pub(crate) fn hear(&self, echo: u64, applied: u64, has_room: bool) {
-        self.echo.store(echo, Ordering::Relaxed);
-        self.applied.store(applied, Ordering::Relaxed);
-        self.has_room.store(has_room, Ordering::Relaxed);
+        let roomy_at = has_room.then(Instant::now);
+        *self.heard() = Heard { echo, applied: Some(applied), roomy_at };
     }
 }
 
 impl Told {
+    fn words(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<Word>>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn of(&self, id: u64) -> Arc<Word> {
-        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(told.entry(id).or_default())
+        Arc::clone(self.words().entry(id).or_default())
     }
 
     /// Returns how many entries a replica has applied, if it has told.
     pub(crate) fn applied(&self, id: u64) -> Option<u64> {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let applied = told.get(&id).map(|word| word.applied.load(Ordering::Relaxed));
-        applied.filter(|applied| *applied != UNTOLD)
+        self.words().get(&id).and_then(|word| word.heard().applied)
     }
 
-    /// Returns whether a replica has told that there is room on its disk.
+    /// Returns whether a replica has told, a moment ago, that there is room on its disk.
     pub(crate) fn has_room(&self, id: u64) -> bool {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        told.get(&id).is_some_and(|word| word.has_room.load(Ordering::Relaxed))
+        let told_at = self.words().get(&id).and_then(|word| word.heard().roomy_at);
+        told_at.is_some_and(|at| at.elapsed() <= ROOM_WORD_MAX)
     }
 
     /// Forgets how the others were: what an earlier reign was told is old in the next one, and would look like lag.
     pub(crate) fn forget(&self) {
-        let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for word in told.values() {
-            word.applied.store(UNTOLD, Ordering::Relaxed);
-            word.has_room.store(false, Ordering::Relaxed);
+        for word in self.words().values() {
+            let mut heard = word.heard();
+            (heard.applied, heard.roomy_at) = (None, None);
         }
+    }
+
+    /// Notes whether a majority has answered this leader a moment ago.
+    pub(crate) fn confirm(&self, is_confirmed: bool) {
+        self.is_confirmed.store(is_confirmed, Ordering::Relaxed);
+    }
+
+    /// Returns the echo to send to a replica. A leader that no majority answers vouches for nobody's copy: the others may
+    /// have another leader by now.
+    pub(crate) fn echo(&self, word: &Word) -> u64 {
+        if self.is_confirmed.load(Ordering::Relaxed) { word.heard().echo } else { 0 }
     }
 }
 
@@ -114,10 +124,11 @@ impl Told {
 const PAUSES_MS: [u64; 4] = [20, 50, 100, 200];
 
 /// How long a follower may take to make entries durable.
-const APPEND_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const APPEND_PATIENCE: Duration = Duration::from_secs(3);
 
 /// The way to one other replica.
 pub(crate) struct Way {
+    told: Told,
     word: Arc<Word>,
     shard: ShardId,
     own: NodeId,
@@ -131,6 +142,7 @@ impl RaftNetworkFactory<Engine> for Network {
 
     async fn new_client(&mut self, target: u64, peer: &Peer) -> Way {
         Way {
+            told: self.told.clone(),
             word: self.told.of(target),
             shard: self.shard,
             own: self.own,
@@ -216,10 +228,15 @@ impl RaftNetworkV2<Engine> for Way {
             previous: rpc.prev_log_id.as_ref().map(engine::position),
             records: rpc.entries.iter().map(engine::record).collect(),
             committed: rpc.leader_commit.as_ref().map(engine::position),
-            echo: self.word.echo.load(Ordering::Relaxed),
+            echo: self.told.echo(&self.word),
         };
-        match self.ask(lane, request, &option).await {
-            Ok(LogResponse::Append { ended, echo, applied, has_room }) => {
+        let answer = self.ask(lane, request, &option).await;
+        let has_room = matches!(answer, Ok(LogResponse::Append { .. }));
+        match answer {
+            Ok(
+                LogResponse::Append { ended, echo, applied }
+                | LogResponse::AppendWithoutRoom { ended, echo, applied },
+            ) => {
                 self.word.hear(echo, applied, has_room);
                 Ok(match ended {
                     Appended::Whole => AppendEntriesResponse::Success,

@@ -74,12 +74,27 @@ impl Profile {
         }
     }
 
-    /// Returns the engine's configuration.
-    pub(crate) fn engine(self) -> Result<Config, LogError> {
-        let (heartbeat_interval, election_timeout_min, election_timeout_max) = match self {
+    /// Returns heartbeat, shortest and longest election timeout, in milliseconds.
+    const fn times(self) -> (u64, u64, u64) {
+        match self {
             Self::Local => (75, 250, 450),
             Self::Regions => (200, 800, 1_600),
-        };
+        }
+    }
+
+    /// Returns how often a leader is heard of.
+    pub(crate) const fn heartbeat(self) -> Duration {
+        Duration::from_millis(self.times().0)
+    }
+
+    /// Returns for how long a leader may lead without an answer of a majority.
+    pub(crate) const fn lease(self) -> Duration {
+        Duration::from_millis(self.times().2)
+    }
+
+    /// Returns the engine's configuration.
+    pub(crate) fn engine(self) -> Result<Config, LogError> {
+        let (heartbeat_interval, election_timeout_min, election_timeout_max) = self.times();
         let config = Config {
             cluster_name: "statehouse".to_owned(),
             heartbeat_interval,

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use openraft::Raft;
+use openraft::{Raft, async_runtime::WatchReceiver as _};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinHandle,
@@ -95,6 +95,8 @@ pub(crate) struct Replica {
     pub(crate) reads: mpsc::Sender<Waiting>,
     pub(crate) incoming: tokio::sync::Mutex<Option<Incoming>>,
     pub(crate) incoming_path: PathBuf,
+    /// How often a leader is heard of.
+    pub(crate) heartbeat: Duration,
     finished: Finished,
     pub(crate) snapshot_turn: Arc<Semaphore>,
     is_stopping: Arc<AtomicBool>,
@@ -146,7 +148,7 @@ pub(crate) async fn open(
         .map_err(|error| LogError::Engine { shard, what: error.to_string() })?;
     let (announced, leadership) = watch::channel(Leadership::Following { leader: None });
     let (reads, waiting) = read::queue();
-    let data = &ground.options.data;
+    let (data, profile) = (&ground.options.data, ground.options.profile);
     let replica = Arc::new(Replica {
         shard,
         node,
@@ -164,29 +166,42 @@ pub(crate) async fn open(
         transport: Arc::clone(&ground.transport),
         reads,
         incoming: tokio::sync::Mutex::new(None),
-        incoming_path: data.snapshots().join(format!("incoming-{shard}")),
+        incoming_path: data.snapshots().join(format!("incoming-{shard}-part")),
+        heartbeat: profile.heartbeat(),
         finished,
         snapshot_turn: Arc::clone(&ground.snapshot_turn),
         is_stopping,
         tasks: Mutex::new(Vec::new()),
         thread: Mutex::new(Some(thread)),
     });
-    let profile = ground.options.profile;
     replica.own([
         tokio::spawn(leadership::follow(Arc::clone(&replica), announced)),
         tokio::spawn(leadership::watchdog(Arc::clone(&replica), profile.stall())),
-        tokio::spawn(lag::watch(Arc::clone(&replica))),
+        tokio::spawn(lag::watch(Arc::clone(&replica), profile.lease())),
         tokio::spawn(read::serve(Arc::clone(&replica), waiting)),
         tokio::spawn(keep_snapshots(Arc::clone(&replica), ground.options.snapshot_every)),
     ]);
-    if state.marks.installing.is_some() {
-        // The engine has moved the log up to the rows by now.
-        let operation = LogOperation::Installing { shard, installing: None };
-        let written = ground.writer.write_through(shard, operation).await;
-        written.map_err(|error| LogError::Engine { shard, what: error.to_string() })?;
+    let begun = async {
+        forget_copy(&ground.writer, shard).await?;
+        begin(&replica, origin).await
+    };
+    if let Err(error) = begun.await {
+        // Nobody else knows of this replica, and it holds the directory.
+        replica.stop().await;
+        return Err(error);
     }
-    begin(&replica, origin).await?;
     Ok(replica)
+}
+
+/// Takes the note of an interrupted copy away: the engine has moved the log up to the rows by now.
+async fn forget_copy(writer: &WriterHandle, shard: ShardId) -> Result<(), LogError> {
+    let state = writer.state(shard).await.map_err(LogError::Shared)?;
+    if state.marks.installing.is_none() {
+        return Ok(());
+    }
+    let operation = LogOperation::Installing { shard, installing: None };
+    let written = writer.write_through(shard, operation).await;
+    written.map_err(|error| LogError::Engine { shard, what: error.to_string() })
 }
 
 /// Founds the shard, or stands for election at once where nobody else could.
@@ -260,18 +275,22 @@ fn judge(shard: ShardId, rows: &mut dyn Rows, state: &LogState) -> Result<Applie
 /// Makes a snapshot after so many entries, as long as the replica lives.
 async fn keep_snapshots(replica: Arc<Replica>, every: u64) {
     let mut applied = replica.applied.clone();
-    let mut last = applied.borrow_and_update().unwrap_or_default();
-    while applied.changed().await.is_ok() {
+    let mut own = 0;
+    loop {
         let position = applied.borrow_and_update().unwrap_or_default();
-        if position < last + every || !replica.room.takes_snapshots() {
-            continue;
-        }
-        match replica.snapshot().await {
-            Ok(position) => last = position,
-            Err(error) => {
-                warn!(shard = %replica.shard, %error, "no snapshot could be made");
-                tokio::time::sleep(SNAPSHOT_RETRY).await;
+        // The newest one may have been made before this start, or have come from the leader.
+        let newest = replica.snapshotted().max(own);
+        if position >= newest + every && replica.room.takes_snapshots() {
+            match replica.snapshot().await {
+                Ok(position) => own = position,
+                Err(error) => {
+                    warn!(shard = %replica.shard, %error, "no snapshot could be made");
+                    tokio::time::sleep(SNAPSHOT_RETRY).await;
+                }
             }
+        }
+        if applied.changed().await.is_err() {
+            return;
         }
     }
 }
@@ -279,6 +298,13 @@ async fn keep_snapshots(replica: Arc<Replica>, every: u64) {
 impl Replica {
     fn own(&self, tasks: impl IntoIterator<Item = JoinHandle<()>>) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).extend(tasks);
+    }
+
+    /// Returns the position of the newest snapshot that the engine knows.
+    fn snapshotted(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        crate::handle::index(&metrics.snapshot).unwrap_or_default()
     }
 
     /// Makes a snapshot, lets the engine purge below it, and returns its position.

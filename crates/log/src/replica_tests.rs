@@ -45,7 +45,7 @@ pub(crate) struct Counted {
     pub(crate) at_install: Arc<Mutex<Option<Act>>>,
 }
 
-const FULL: u64 = 1;
+pub(crate) const FULL: u64 = 1;
 const BROKEN: u64 = 2;
 pub(crate) const UNSYNCED: u64 = 3;
 
@@ -82,6 +82,9 @@ impl Rows for Counted {
     }
 
     fn install(&mut self, snapshot: &SnapshotFile) -> Result<(), StoreError> {
+        if self.fails.load(Ordering::Relaxed) == FULL {
+            return Err(StoreError::StorageFull { path: "rows".into() });
+        }
         if let Some(act) = &mut *self.at_install.lock().unwrap() {
             act();
         }

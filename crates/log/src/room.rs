@@ -10,7 +10,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,6 +49,8 @@ pub(crate) struct Room {
     /// How many stages have been reached.
     stage: AtomicU8,
     was_refused: AtomicBool,
+    /// Free bytes above the reserve, when they were last looked at.
+    above: AtomicU64,
 }
 
 impl Room {
@@ -69,6 +71,11 @@ impl Room {
     /// Returns whether a snapshot may use what is left, if it is not asked for.
     pub(crate) fn takes_snapshots(&self) -> bool {
         self.stage() < NO_SNAPSHOTS
+    }
+
+    /// Returns whether a copy of a shard may come in: while it is put in place there are two of it.
+    pub(crate) fn takes_copy(&self, bytes: u64) -> bool {
+        self.above.load(Ordering::Relaxed) >= bytes.saturating_mul(2)
     }
 
     fn stage(&self) -> u8 {
@@ -99,7 +106,8 @@ impl Room {
         Ok(())
     }
 
-    fn note(&self, free: u64, reserve: u64) {
+    pub(crate) fn note(&self, free: u64, reserve: u64) {
+        self.above.store(free.saturating_sub(reserve), Ordering::Relaxed);
         let stage = stage(free, reserve);
         let before = self.stage.swap(stage, Ordering::Relaxed);
         if stage == before {

@@ -5,8 +5,7 @@
 //!
 //! The engine would end the replica if it were told that a snapshot failed, and a full disk is no reason to
 //! end. So snapshots are made by `keep`, on our own account; the engine is asked to "make" one when it is
-//! finished, gets that one, and purges the log below it. When the engine itself wants a snapshot, for a
-//! replica that is behind, an older one will do if there is no room for another.
+//! finished, gets that one, and purges the log below it.
 //!
 //! A snapshot is announced only when it is synced *and* the state file is synced up to it, so whatever the
 //! engine purges is held twice.
@@ -23,10 +22,7 @@ use openraft::{
     storage::{EntryResponder, RaftStateMachine},
 };
 use statehouse_contract::ShardId;
-use statehouse_store::{
-    StoreError,
-    log_file::{Installing, LogOperation},
-};
+use statehouse_store::log_file::{Installing, LogOperation};
 use tracing::info;
 
 use crate::{
@@ -83,7 +79,7 @@ impl ShardMachine {
 
     /// Says in the log file that a copy is being put in place, so that a start finishes what a crash
     /// interrupted.
-    async fn mark_installing(&self, installing: Option<Installing>) -> io::Result<()> {
+    async fn note(&self, installing: Option<Installing>) -> io::Result<()> {
         let operation = LogOperation::Installing { shard: self.shard, installing };
         self.writer.write_through(self.shard, operation).await
     }
@@ -133,10 +129,11 @@ impl RaftStateMachine<Engine> for ShardMachine {
     ) -> Result<(), io::Error> {
         let mark = AppliedMark::decode(&snapshot.standing.mark).map_err(io::Error::other)?;
         let installing = mark.position.map(|upto| Installing { upto, hash: snapshot.hash });
-        self.mark_installing(installing).await?;
+        self.note(installing).await?;
         let (position, bytes) = (snapshot.standing.applied, snapshot.bytes);
         self.applier.install(snapshot).await?;
-        self.mark_installing(None).await?;
+        // The note goes with the purge that the engine asks for now: until the log begins where the rows end, a start
+        // would take it for a log that has lost something.
         info!(shard = %self.shard, position, bytes, "a copy of the leader's rows was put in place");
         Ok(())
     }
@@ -165,13 +162,7 @@ impl RaftSnapshotBuilder<Engine> for Builder {
         // The engine believes applied what was handed over: the mark waits until it is.
         let _ = self.applier.mark().await?;
         let snapshots = self.applier.snapshots().await?;
-        let found = blocking(move || match snapshots.build() {
-            Err(StoreError::StorageFull { path }) => {
-                snapshots.newest()?.ok_or(StoreError::StorageFull { path })
-            }
-            built => built,
-        });
-        taken(found.await?)
+        taken(blocking(move || snapshots.build()).await?)
     }
 }
 

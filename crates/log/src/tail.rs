@@ -92,7 +92,9 @@ impl Tail {
     /// Notes that everything up to `index` is in the file, and lets go of the oldest entries.
     pub(crate) fn flushed(&self, index: u64) {
         let mut known = self.known();
-        known.flushed = known.flushed.max(index + 1);
+        // What was written may have been cut off since: the end now is not what was flushed.
+        let end = known.last.map_or(0, |last| last.index + 1);
+        known.flushed = known.flushed.max((index + 1).min(end));
         while known.bytes > TAIL_BYTES_MAX {
             let Some(oldest) = known.entries.front() else { break };
             if oldest.log_id.index >= known.flushed {
@@ -189,5 +191,29 @@ impl Tail {
 
     pub(crate) fn set_committed(&self, committed: Option<LogPosition>) {
         self.known().committed = committed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(term: u64, index: u64) -> EngineEntry {
+        let log_id = engine::log_id(LogPosition { term, index });
+        EngineEntry { log_id, payload: EntryPayload::Blank }
+    }
+
+    #[test]
+    fn what_was_cut_off_while_it_was_written_is_not_taken_for_what_follows() {
+        let tail = Tail::new(&LogState::default());
+        tail.push((0..20).map(|index| entry(1, index)));
+        // Another leader takes the end away while it is on its way to the disk.
+        tail.truncate(Some(LogPosition { term: 1, index: 14 }));
+        tail.flushed(19);
+        assert!(tail.is_flushed(14));
+        tail.push((15..20).map(|index| entry(2, index)));
+        assert!(!tail.is_flushed(15), "the new ones are not on the disk yet");
+        tail.flushed(19);
+        assert!(tail.is_flushed(19) && !tail.is_flushed(20));
     }
 }

@@ -105,8 +105,6 @@ pub enum LogResponse {
         echo: u64,
         /// How many entries it has applied.
         applied: u64,
-        /// Whether there is room on its disk for what clients ask.
-        has_room: bool,
     },
     /// To a vote or pre-vote.
     Vote {
@@ -131,6 +129,28 @@ pub enum LogResponse {
         /// Its vote.
         vote: StoredVote,
     },
+    /// To an append, when the replica has no room to spare on its disk: it should not lead. From version 2 of the wire on.
+    AppendWithoutRoom {
+        /// How it ended.
+        ended: Appended,
+        /// As in [`LogResponse::Append`].
+        echo: u64,
+        /// How many entries it has applied.
+        applied: u64,
+    },
+}
+
+impl LogResponse {
+    /// Returns the answer as a version of the log's wire has it.
+    #[must_use]
+    pub fn in_version(self, version: u16) -> Self {
+        match self {
+            Self::AppendWithoutRoom { ended, echo, applied } if version < 2 => {
+                Self::Append { ended, echo, applied }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Why a leader vouches for no position.
@@ -239,5 +259,15 @@ mod tests {
             NoPeers.ask(to, &peer, ShardId(0), Lane::Urgent, request, Duration::from_secs(1));
         let error = asked.await.unwrap_err();
         assert_eq!(error.to_string(), "node n2.1 is not reachable: this node has no peers");
+    }
+
+    #[test]
+    fn who_speaks_version_1_hears_of_no_room() {
+        let full =
+            || LogResponse::AppendWithoutRoom { ended: Appended::Whole, echo: 7, applied: 9 };
+        let plain = LogResponse::Append { ended: Appended::Whole, echo: 7, applied: 9 };
+        assert_eq!(full().in_version(1), plain);
+        assert_eq!(full().in_version(2), full());
+        assert_eq!(plain.clone().in_version(1), plain);
     }
 }

@@ -45,6 +45,8 @@ pub struct Rows {
     pub key_exists: bool,
     /// Every member that there ever was, for a command about members.
     pub members: Members,
+    /// The voters of shard 0 and whether each answers, for the same.
+    pub voters: BTreeMap<NodeId, bool>,
     /// The feature level of the shard, for a command that raises it.
     pub level: u16,
     /// The newest level that the build of each member of the shard knows, for the same; nothing where that is not known.
@@ -107,9 +109,9 @@ pub fn decide(
             Err(reject::not_in_this_release("a batch"))
         }
         Command::PutMember { node, document, replace } => {
-            members::put(judge, *node, document, *replace, &rows.members)
+            members::put(judge, *node, document, *replace, rows)
         }
-        Command::RemoveMember { node } => members::remove(judge, *node, &rows.members),
+        Command::RemoveMember { node } => members::remove(judge, *node, rows),
         Command::MoveBucket { .. } => Err(reject::not_in_this_release("moving a bucket")),
         Command::RaiseFeature { level } => levels::raise(judge, shard, *level, rows),
         Command::LeaseTasks { .. }

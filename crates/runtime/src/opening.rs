@@ -28,11 +28,20 @@ pub(crate) enum Opened {
 
 /// Begins a reign.
 pub(crate) async fn open(reign: &Arc<Reign>) -> Opened {
+    let mut is_told = false;
     loop {
         // Shard time never goes back, also when this node's clock stands behind its predecessor's.
         if let Err(why) = reign.read_time() {
-            warn!(shard = %reign.shard(), %why, "the rows cannot be read");
-            return Opened::Over;
+            if !reign.is_leading() {
+                return Opened::Over;
+            }
+            // A shard that is led and not open helps nobody. Damaged rows end the reign by themselves; what else keeps them
+            // from being read may pass.
+            if !std::mem::replace(&mut is_told, true) {
+                warn!(shard = %reign.shard(), %why, "the rows cannot be read yet");
+            }
+            tokio::time::sleep(AGAIN).await;
+            continue;
         }
         let body = Body::TermOpened { lease_floor_ms: LEASE_FLOOR_MS };
         let entry = Entry { header: reign.system_header(), body };

@@ -259,6 +259,7 @@ impl Reign {
         let mut rows = decide_registry::Rows::default();
         if let Command::PutMember { .. } | Command::RemoveMember { .. } = &envelope.command {
             rows.members = members_in(&view)?;
+            rows.voters = self.seat().voters();
             return Ok(rows);
         }
         if let Command::RaiseFeature { .. } = &envelope.command {

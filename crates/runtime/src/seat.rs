@@ -14,7 +14,7 @@ use std::{
 };
 
 use statehouse_contract::{Clock, NodeId, Rejection, RejectionCode, ShardId, TenantId, Timestamp};
-use statehouse_log::{Leadership, ShardLog};
+use statehouse_log::{Leadership, Part, ShardLog};
 use tracing::{debug, warn};
 
 use crate::{
@@ -160,6 +160,14 @@ impl Seat {
             false => builds.level_of(node),
         };
         self.log.members().into_keys().map(|node| (node, known(node))).collect()
+    }
+
+    /// Returns the voters of the shard, and whether each is connected to this node.
+    pub(crate) fn voters(&self) -> BTreeMap<NodeId, bool> {
+        let answers =
+            |node| node == self.ground.node || self.ground.builds.level_of(node).is_some();
+        let voters = self.log.members().into_iter().filter(|(_, m)| m.part == Part::Voter);
+        voters.map(|(node, _)| (node, answers(node))).collect()
     }
 
     /// Returns whether a definition's document is known to be in this shard's rows.

@@ -174,7 +174,9 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+    /// Returns what went wrong with a file; a full disk is a case of its own.
+    #[must_use]
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::StorageFull {
             return Self::StorageFull { path: path.to_owned() };
         }

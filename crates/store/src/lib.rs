@@ -54,7 +54,7 @@ pub use meta::{Meta, Sums};
 pub use node_dir::{NodeDir, Release};
 pub use opening::Verify;
 pub use outbox::OutboxRow;
-pub use shard_snapshot::{SnapshotFile, check_snapshot, install_closed};
+pub use shard_snapshot::{SnapshotFile, check_snapshot, hash_file, install_closed};
 pub use state_file::Store;
 pub use sum::Sum;
 pub use tasks::{TaskRow, TaskState};

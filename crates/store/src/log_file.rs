@@ -254,7 +254,10 @@ impl LogFile {
             LogOperation::Purge { shard, upto } => {
                 let gone = self.shards.entry(*shard).or_default().index.purge(upto.index);
                 self.garbage.extend(gone.iter().map(|row| row.seq));
-                self.mark(*shard).purged = Some(*upto);
+                let marks = self.mark(*shard);
+                marks.purged = Some(*upto);
+                // The log begins where the copy ends: it is in place, and no start has to finish anything.
+                marks.installing = marks.installing.filter(|copy| copy.upto.index > upto.index);
             }
             LogOperation::Installing { shard, installing } => {
                 self.mark(*shard).installing = *installing;

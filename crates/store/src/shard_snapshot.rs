@@ -46,8 +46,8 @@ pub struct SnapshotFile {
 }
 
 impl View {
-    /// Builds a copy of the shard in the directory of snapshots. Takes long; run it where waiting hurts nobody, one at a
-    /// time for each shard.
+    /// Builds a copy of the shard in the directory of snapshots, where whoever keeps it gives it a name. Takes long; run it
+    /// where waiting hurts nobody, one at a time for each shard.
     ///
     /// # Errors
     /// [`StoreError::StorageFull`] when there is no room for it; whatever was written is removed then.
@@ -56,8 +56,7 @@ impl View {
         let directory = shared.dir.snapshots();
         let building = directory.join(format!("building-{}.tmp", shared.shard));
         let found = self.build_checked(&building, sync_file)?;
-        let position = found.meta.applied.unwrap_or(0);
-        let path = directory.join(format!("state-{}-{position}.db", shared.shard));
+        let path = directory.join(format!("built-{}.tmp", shared.shard));
         rename(&building, &path)?;
         sync_directory(&directory)?;
         Ok(SnapshotFile { path, ..found })
@@ -199,7 +198,11 @@ pub(crate) fn sync_file(path: &Path) -> Result<(), StoreError> {
     file.and_then(|open| open.sync_all()).map_err(|error| StoreError::io("sync", path, error))
 }
 
-fn hash_file(path: &Path) -> Result<(Digest, u64), StoreError> {
+/// Returns the fingerprint and the size of a file.
+///
+/// # Errors
+/// What the operating system says.
+pub fn hash_file(path: &Path) -> Result<(Digest, u64), StoreError> {
     let failed = |error| StoreError::io("read", path, error);
     let mut file = File::open(path).map_err(failed)?;
     let (mut hash, mut bytes) = (blake3::Hasher::new(), 0u64);

@@ -120,7 +120,7 @@ impl Desk {
         // Known for as long as this connection lasts.
         let _met = self.ground.builds.meet(from, hello.level);
         debug!(%from, version = hello.version, level = hello.level, "a connection of the log");
-        let ended = self.answer(socket).await;
+        let ended = self.answer(socket, hello.version).await;
         match &ended {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 self.ground.wire.refuse(remote, "frame", error);
@@ -133,11 +133,11 @@ impl Desk {
         }
     }
 
-    async fn answer(&self, socket: Socket) -> io::Result<()> {
+    async fn answer(&self, socket: Socket, version: u16) -> io::Result<()> {
         let (reader, writer) = split(socket);
         let (answers, outgoing) = mpsc::channel(WORKING_MAX);
         tokio::select! {
-            ended = self.hear(reader, answers) => ended,
+            ended = self.hear(reader, answers, version) => ended,
             ended = say(writer, outgoing) => ended,
         }
     }
@@ -146,6 +146,7 @@ impl Desk {
         &self,
         reader: tokio::io::ReadHalf<Socket>,
         answers: mpsc::Sender<Vec<u8>>,
+        version: u16,
     ) -> io::Result<()> {
         let mut reader = BufReader::with_capacity(WRITE_BYTES / 4, reader);
         let working = Arc::new(Semaphore::new(WORKING_MAX));
@@ -161,7 +162,10 @@ impl Desk {
             let (shard_log, answers) = (self.shelf.shard(shard), answers.clone());
             tasks.spawn(async move {
                 let answer = match shard_log {
-                    Some(log) => log.receive(request).await.map_err(|e| e.to_string().into()),
+                    Some(log) => {
+                        let answer = log.receive(request).await;
+                        answer.map(|a| a.in_version(version)).map_err(|e| e.to_string().into())
+                    }
                     None => Err(format!("shard {shard} is not open here").into()),
                 };
                 let _ = send(&answers, &ToLane::Answer { id, answer }).await;

@@ -236,12 +236,12 @@ async fn greeted(ours: Build, theirs: Build) -> Result<Welcome, GreetingError> {
 #[tokio::test]
 async fn a_newer_build_speaks_the_older_version_to_an_older_one_and_its_own_with_its_like() {
     let (old, new) = (Build::THIS, Build::rehearsed(2));
-    for (ours, theirs, version) in [(old, old, 1), (old, new, 1), (new, old, 1), (new, new, 2)] {
+    for (ours, theirs, version) in [(old, old, 2), (old, new, 2), (new, old, 2), (new, new, 3)] {
         let told = greeted(ours, theirs).await.unwrap();
         assert_eq!(told, Welcome { version, level: theirs.level }, "{ours:?} to {theirs:?}");
     }
     let apart = greeted(Build { wire: 0, ..old }, old).await.unwrap_err().to_string();
-    let expected = "it speaks versions 1 to 1 of the log's wire, this build 1 to 0";
+    let expected = "it speaks versions 1 to 2 of the log's wire, this build 1 to 0";
     assert_eq!(apart, expected);
 }
 

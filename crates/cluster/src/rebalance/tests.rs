@@ -27,6 +27,7 @@ struct Shard {
     behind: BTreeSet<NodeId>,
     down: BTreeSet<NodeId>,
     full: BTreeSet<NodeId>,
+    is_joint: bool,
     is_settled: bool,
 }
 
@@ -42,6 +43,7 @@ impl Shard {
             behind,
             down,
             full,
+            is_joint: false,
             is_settled: true,
         }
     }
@@ -61,6 +63,7 @@ impl Shard {
             last: 10_000,
             up: &up,
             roomy: &roomy,
+            is_joint: self.is_joint,
             is_settled: self.is_settled,
         };
         situation.next()
@@ -71,6 +74,7 @@ impl Shard {
             Move::Learn(node) => drop(self.current.insert(node, Part::Learner)),
             Move::Vote(voters) => {
                 assert!(voters.contains(&self.own), "a leader does not vote itself out");
+                self.is_joint = false;
                 for (node, part) in &mut self.current {
                     *part = if voters.contains(node) { Part::Voter } else { Part::Learner };
                 }
@@ -186,6 +190,69 @@ fn leadership_moves_for_balance_only_when_settled_and_for_draining_at_once() {
 fn without_a_list_nothing_moves() {
     let shard = Shard::new(node(1, 1), &[node(1, 1)], &[]);
     assert_eq!(shard.next(), None);
+}
+
+#[test]
+fn a_change_of_voters_that_has_stopped_half_way_is_finished() {
+    let list = [1, 2, 3].map(|number| (node(number, 1), Standing::Active));
+    let all = [node(1, 1), node(2, 1), node(3, 1)];
+    let mut shard = Shard::new(node(1, 1), &all, &list);
+    assert_eq!(shard.next(), None);
+    shard.is_joint = true;
+    assert_eq!(shard.next(), Some(Move::Vote(all.into())));
+    shard.settle();
+    assert!(!shard.is_joint);
+}
+
+#[test]
+fn nobody_leaves_the_voters_while_the_rest_has_no_majority() {
+    let list = [(1, Standing::Removed), (2, Standing::Active), (3, Standing::Active)];
+    let list = list.map(|(number, standing)| (node(number, 1), standing));
+    let all = [node(1, 1), node(2, 1), node(3, 1)];
+    let mut shard = Shard::new(node(2, 1), &all, &list);
+    shard.down.insert(node(3, 1));
+    assert_eq!(shard.next(), None, "one of two is no majority: it could never be committed");
+    shard.down.clear();
+    shard.behind.insert(node(3, 1));
+    assert_eq!(shard.next(), None, "nor are two of which one has everything");
+    shard.behind.clear();
+    assert_eq!(shard.next(), Some(Move::Vote([node(2, 1), node(3, 1)].into())));
+}
+
+#[test]
+fn a_leader_that_was_removed_makes_an_heir_although_its_links_are_cut() {
+    let list = [(1, Standing::Removed), (2, Standing::Active)];
+    let list = list.map(|(number, standing)| (node(number, 1), standing));
+    let mut shard = Shard::new(node(1, 1), &[node(1, 1)], &list);
+    shard.current.insert(node(2, 1), Part::Learner);
+    shard.down.insert(node(2, 1));
+    shard.behind.insert(node(2, 1));
+    assert_eq!(shard.next(), None, "it is behind");
+    shard.behind.clear();
+    let both = Move::Vote([node(1, 1), node(2, 1)].into());
+    assert_eq!(shard.next(), Some(both));
+    shard.obey(shard.next().unwrap());
+    shard.full.insert(node(2, 1));
+    assert_eq!(shard.next(), None, "the disk of its heir is full");
+    shard.full.clear();
+    shard.settle();
+    assert_eq!((shard.own, shard.voters()), (node(2, 1), vec![node(2, 1)]));
+}
+
+#[test]
+fn a_voter_that_makes_place_stays_until_the_other_can_vote() {
+    let numbers = [1, 2, 3, 4, 5, 6];
+    let list = numbers.map(|number| (node(number, 1), Standing::Active));
+    let without_two: Vec<NodeId> = [1, 3, 4, 5, 6].map(|number| node(number, 1)).into();
+    let mut shard = Shard::new(node(1, 1), &without_two, &list);
+    assert_eq!(shard.next(), Some(Move::Learn(node(2, 1))));
+    shard.current.insert(node(2, 1), Part::Learner);
+    shard.behind.insert(node(2, 1));
+    shard.settle();
+    assert_eq!(shard.voters(), without_two, "five vote until the new one has everything");
+    shard.behind.clear();
+    shard.settle();
+    assert_eq!(shard.voters(), [1, 2, 3, 4, 5].map(|number| node(number, 1)));
 }
 
 /// Members come, go and are replaced in any order: the shard settles, keeps a leader that votes, and never votes for

@@ -129,5 +129,12 @@ async fn what_others_have_committed_is_applied_only_when_it_is_on_the_own_disk()
     let last_kept = first_lost.checked_sub(1);
     until("what is on the disk is applied", || *shard.applied().borrow() == last_kept).await;
     assert_eq!(present(&shard, 100).len() as u64, first_lost, "and nothing else");
+    // A heartbeat would be answered when the entries before it are on the disk: nobody waits here for that.
+    let previous = last_kept.map(at);
+    let heartbeat =
+        LogRequest::Append { vote, previous, records: Vec::new(), committed: previous, echo: 0 };
+    let answered = tokio::time::timeout(Duration::from_secs(20), shard.receive(heartbeat)).await;
+    let why = answered.expect("the question ends by itself").unwrap_err().to_string();
+    assert!(why.contains("the log waits for its disk"), "{why}");
     node.stop().await;
 }

@@ -81,6 +81,26 @@ async fn a_snapshot_is_made_after_so_many_entries_and_only_the_newest_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_does_not_put_the_next_snapshot_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let every = || LogOptions { snapshot_every: 40, ..options(folder.path()) };
+    // Neither life makes so many entries by itself.
+    for life in 0..2 {
+        let node = NodeLog::open(every(), Arc::new(NoPeers)).await.unwrap();
+        let shard = node.open_shard(SHARD, found()).await.unwrap();
+        leading(&shard).await;
+        assert_eq!(shard.numbers().snapshot, None);
+        for number in 0..25 {
+            put(&shard, life * 25 + number).await.unwrap();
+        }
+        if life == 1 {
+            until("a snapshot is made", || shard.numbers().snapshot.is_some()).await;
+        }
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_that_was_being_put_in_place_is_put_in_place_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let (node, shard) = start(folder.path()).await;

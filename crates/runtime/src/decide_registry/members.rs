@@ -8,11 +8,11 @@
 
 use serde::Serialize;
 use statehouse_contract::{
-    MemberDocument, Members, NodeId, ReceiptKind, Rejection, RejectionCode, Standing,
+    MemberDocument, NodeId, ReceiptKind, Rejection, RejectionCode, Standing,
 };
 use statehouse_store::entry::{Body, Entry};
 
-use super::{Judge, text};
+use super::{Judge, Rows, text};
 
 #[derive(Serialize)]
 struct MemberBody {
@@ -25,8 +25,9 @@ pub(super) fn put(
     node: NodeId,
     document: &MemberDocument,
     replace: bool,
-    members: &Members,
+    rows: &Rows,
 ) -> Result<Entry, Rejection> {
+    let members = &rows.members;
     if node.number == 0 {
         let detail = "nodes are numbered from 1";
         return Err(Rejection::gateway(RejectionCode::InvalidRequest, detail));
@@ -35,7 +36,7 @@ pub(super) fn put(
     let is_present = before.is_some_and(|before| members.has(before));
     let known = before.and_then(|before| members.0.get(&before));
     if node.incarnation > 0 {
-        return change(judge, node, document, members);
+        return change(judge, node, document, rows);
     }
     if members.0.is_empty() {
         let detail = "the first node of this cluster has not said yet where it is reached";
@@ -59,8 +60,9 @@ fn change(
     judge: Judge<'_>,
     node: NodeId,
     document: &MemberDocument,
-    members: &Members,
+    rows: &Rows,
 ) -> Result<Entry, Rejection> {
+    let members = &rows.members;
     // The founder of a cluster is the one member that nobody minted.
     let is_founding = members.0.is_empty();
     if !is_founding && !members.has(node) {
@@ -71,16 +73,15 @@ fn change(
     let before = members.0.get(&node).and_then(|known| known.standing);
     let standing = document.standing.or(before).unwrap_or(Standing::Active);
     if standing == Standing::Removed {
-        return remove(judge, node, members);
+        return remove(judge, node, rows);
     }
     Ok(set(judge, node, document, standing, ReceiptKind::Accepted))
 }
 
-pub(super) fn remove(
-    judge: Judge<'_>,
-    node: NodeId,
-    members: &Members,
-) -> Result<Entry, Rejection> {
+/// Takes a member out, unless the shards could not go on without it. That is asked of shard 0, where everybody votes who
+/// votes anywhere; a change of voters that nobody can commit could not be taken back.
+pub(super) fn remove(judge: Judge<'_>, node: NodeId, rows: &Rows) -> Result<Entry, Rejection> {
+    let members = &rows.members;
     let Some(document) = members.0.get(&node).filter(|_| members.has(node)) else {
         let detail = format!("{node} is no member");
         return Err(Rejection::gateway(RejectionCode::InvalidRequest, detail));
@@ -88,6 +89,23 @@ pub(super) fn remove(
     if members.present().count() == 1 {
         let detail = format!("{node} is the last member: a cluster without members is no cluster");
         return Ok(judge.refuse(RejectionCode::InvalidRequest, detail, "remove-member"));
+    }
+    let staying =
+        || rows.voters.iter().filter(|(voter, _)| **voter != node && members.has(**voter));
+    let (answering, all) = (staying().filter(|(_, answers)| **answers).count(), staying().count());
+    if 2 * answering <= all {
+        let silent =
+            staying().filter(|(_, answers)| !**answers).map(|(voter, _)| voter.to_string());
+        let silent = silent.collect::<Vec<_>>().join(", ");
+        let why = if all == 0 {
+            "nobody else votes yet; wait until `cluster status` shows another voter".to_owned()
+        } else {
+            format!(
+                "only {answering} of the {all} other voters answer; start {silent} again, or remove what is gone first"
+            )
+        };
+        let detail = format!("{node} stays: {why}");
+        return Err(Rejection::gateway(RejectionCode::NoQuorum, detail).after_ms(500));
     }
     Ok(set(judge, node, document, Standing::Removed, ReceiptKind::Accepted))
 }

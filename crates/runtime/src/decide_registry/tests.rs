@@ -291,6 +291,7 @@ fn a_change_keeps_what_it_does_not_name_and_an_old_incarnation_changes_nothing()
 #[test]
 fn a_member_is_removed_unless_it_is_the_last() {
     let two = known(&[(node(1, 1), Standing::Active), (node(2, 1), Standing::Active)]);
+    let two = Rows { voters: [(node(1, 1), true), (node(2, 1), true)].into(), ..two };
     let remove = |node| Command::RemoveMember { node };
     check(
         remove(node(2, 1)),
@@ -301,6 +302,33 @@ fn a_member_is_removed_unless_it_is_the_last() {
     let one = known(&[(node(1, 1), Standing::Active), (node(2, 1), Standing::Removed)]);
     let refused = decide(&envelope(remove(node(1, 1))), &one, circumstances()).unwrap();
     assert!(matches!(refused.body, Body::Refused(_)), "{refused:?}");
+}
+
+#[test]
+fn a_member_stays_while_the_others_could_not_go_on_without_it() {
+    let three = [1, 2, 3].map(|number| (node(number, 1), Standing::Active));
+    let with = |voters: &[(u32, bool)]| {
+        let voters = voters.iter().map(|(number, answers)| (node(*number, 1), *answers));
+        Rows { voters: voters.collect(), ..known(&three) }
+    };
+    let remove = |number| Command::RemoveMember { node: node(number, 1) };
+    let gone = expect![[r#"changes rows: Accepted {"node":"n3.1","standing":"removed"}"#]];
+    check(remove(3), &with(&[(1, true), (2, true), (3, false)]), &gone);
+    let one_is_dead = with(&[(1, true), (2, true), (3, false)]);
+    check(
+        remove(1),
+        &one_is_dead,
+        &expect![
+            "not written: no_quorum: n1.1 stays: only 1 of the 2 other voters answer; start n3.1 again, or remove what is gone first"
+        ],
+    );
+    check(
+        remove(1),
+        &with(&[(1, true)]),
+        &expect![
+            "not written: no_quorum: n1.1 stays: nobody else votes yet; wait until `cluster status` shows another voter"
+        ],
+    );
 }
 
 mod levels;

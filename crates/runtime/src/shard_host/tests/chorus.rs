@@ -60,12 +60,7 @@ impl Transport for Chorus {
             }
             LogRequest::Append { .. } => {
                 let applied = u64::MAX - 1;
-                Some(LogResponse::Append {
-                    ended: Appended::Whole,
-                    echo: 0,
-                    applied,
-                    has_room: true,
-                })
+                Some(LogResponse::Append { ended: Appended::Whole, echo: 0, applied })
             }
             LogRequest::Vote { vote, .. } => {
                 Some(LogResponse::Vote { vote, last: None, is_granted: true })
