@@ -20,7 +20,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use openraft::storage::IOFlushed;
@@ -313,21 +313,26 @@ impl Writer {
 
     /// Waits a little for room, serving reads; returns whether another attempt makes sense.
     fn wait_for_room(&mut self) -> bool {
-        match self.orders.recv_timeout(FULL_RETRY) {
-            Ok(Order::Read { shard, range, bytes_max, reply }) => {
-                self.read(shard, range, bytes_max, reply);
-                true
+        let until = Instant::now() + FULL_RETRY;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if self.held.len() >= ORDERS_MAX {
+                // Whoever sends more waits, as always when the disk cannot keep up.
+                std::thread::sleep(left);
+                return !self.is_stopping;
             }
-            Ok(Order::Stop) => {
-                self.is_stopping = true;
-                false
+            match self.orders.recv_timeout(left) {
+                Ok(Order::Read { shard, range, bytes_max, reply }) => {
+                    self.read(shard, range, bytes_max, reply);
+                }
+                Ok(Order::Stop) => {
+                    self.is_stopping = true;
+                    return false;
+                }
+                Ok(order) => self.held.push_back(order),
+                Err(RecvTimeoutError::Timeout) => return !self.is_stopping,
+                Err(RecvTimeoutError::Disconnected) => return false,
             }
-            Ok(order) => {
-                self.held.push_back(order);
-                true
-            }
-            Err(RecvTimeoutError::Timeout) => !self.is_stopping,
-            Err(RecvTimeoutError::Disconnected) => false,
         }
     }
 

@@ -18,6 +18,7 @@ mod index;
 mod load;
 mod record;
 mod settings;
+mod undo;
 mod wal;
 
 #[cfg(test)]
@@ -45,6 +46,7 @@ use self::{
     index::{Row, ShardIndex},
     load::{Columns, MarkRow},
     settings::Checkpoint,
+    undo::Undo,
 };
 
 /// Purged rows that one write takes out: few enough not to be felt by the write.
@@ -79,6 +81,8 @@ pub struct LogFile {
     wal_bytes_max: u64,
     wal_pages: Arc<AtomicU64>,
     page_bytes: u64,
+    /// What the batch under way has changed in memory.
+    undo: Undo,
     /// A write failed half-way: its frames must not stand behind later ones.
     is_restart_due: bool,
 }
@@ -108,6 +112,7 @@ impl LogFile {
             wal_bytes_max: options.wal_bytes_max,
             wal_pages: Arc::default(),
             page_bytes,
+            undo: Undo::default(),
             is_restart_due: false,
         };
         file.check_format()?;
@@ -157,10 +162,15 @@ impl LogFile {
         let outcome = self.try_write(batch);
         if outcome.is_err() {
             // A failed statement may have ended the transaction already; then there is nothing to undo.
-            let _ = self.connection.execute_batch("ROLLBACK");
+            let rolled_back = self.connection.execute_batch("ROLLBACK");
             self.is_restart_due = true;
+            let undo = std::mem::take(&mut self.undo);
             if matches!(outcome, Err(LogFileError::Full { .. } | LogFileError::Hole { .. })) {
-                self.load()?;
+                if let (Err(source), false) = (rolled_back, self.connection.is_autocommit()) {
+                    let (path, doing) = (self.path.clone(), "rolling a write back");
+                    return Err(LogFileError::Fatal { path, doing, source });
+                }
+                undo.take_back(&mut self.shards, &mut self.garbage);
             }
         }
         outcome
@@ -178,6 +188,7 @@ impl LogFile {
         self.sweep_rows()?;
         self.put_marks()?;
         self.run("committing", "COMMIT")?;
+        self.undo = Undo::default();
         if self.wal_bytes() >= self.wal_bytes_max {
             match self.checkpoint(Checkpoint::Passive) {
                 // The batch is safe; the write-ahead file grows until there is room to write it back.
@@ -248,12 +259,17 @@ impl LogFile {
             LogOperation::Append { shard, records } => return self.append(*shard, records),
             LogOperation::Vote { shard, vote } => self.mark(*shard).vote = Some(*vote),
             LogOperation::Truncate { shard, last } => {
-                let gone = self.shards.entry(*shard).or_default().index.truncate(*last);
-                self.delete(gone.iter().map(|row| row.seq))?;
+                let index = &mut self.shards.entry(*shard).or_default().index;
+                let (first, gone) = (index.beginning(), index.truncate(*last));
+                let deleted = self.delete(gone.iter().map(|row| row.seq));
+                self.undo.cut(*shard, first, gone);
+                deleted?;
             }
             LogOperation::Purge { shard, upto } => {
-                let gone = self.shards.entry(*shard).or_default().index.purge(upto.index);
+                let index = &mut self.shards.entry(*shard).or_default().index;
+                let (first, gone) = (index.beginning(), index.purge(upto.index));
                 self.garbage.extend(gone.iter().map(|row| row.seq));
+                self.undo.purged(*shard, first, gone);
                 let marks = self.mark(*shard);
                 marks.purged = Some(*upto);
                 // The log begins where the copy ends: it is in place, and no start has to finish anything.
@@ -290,6 +306,7 @@ impl LogFile {
                     &**frame
                 ])
                 .map_err(failed)?;
+            self.undo.pushed(shard, known.index.beginning());
             known.index.push(position.index, Row { seq: self.next_seq, term: position.term });
             self.next_seq += 1;
         }
@@ -297,9 +314,10 @@ impl LogFile {
     }
 
     fn mark(&mut self, shard: ShardId) -> &mut ShardMarks {
-        let shard = self.shards.entry(shard).or_default();
-        shard.is_marks_dirty = true;
-        &mut shard.marks
+        let known = self.shards.entry(shard).or_default();
+        self.undo.marked(shard, known);
+        known.is_marks_dirty = true;
+        &mut known.marks
     }
 
     fn put_marks(&mut self) -> Result<(), LogFileError> {
@@ -309,6 +327,7 @@ impl LogFile {
             let frame = codec::encode(&MarkRow { shard: *id, marks: shard.marks })
                 .expect("marks are a few dozen bytes");
             put.execute(params![id.0, frame]).map_err(failed)?;
+            self.undo.marked(*id, shard);
             shard.is_marks_dirty = false;
         }
         Ok(())
@@ -317,7 +336,9 @@ impl LogFile {
     fn sweep_rows(&mut self) -> Result<(), LogFileError> {
         let rest = self.garbage.split_off(SWEEP_ROWS.min(self.garbage.len()));
         let gone = std::mem::replace(&mut self.garbage, rest);
-        self.delete(gone)
+        let deleted = self.delete(gone.iter().copied());
+        self.undo.swept(gone);
+        deleted
     }
 
     fn delete(&self, rows: impl IntoIterator<Item = i64>) -> Result<(), LogFileError> {

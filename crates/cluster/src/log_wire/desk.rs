@@ -57,6 +57,11 @@ impl Shelf {
         shards.get(usize::try_from(shard.0).ok()?).cloned()
     }
 
+    /// Returns whether any shard has a node among its members.
+    pub(crate) fn has(&self, node: NodeId) -> bool {
+        self.all().iter().any(|log| log.members().contains_key(&node))
+    }
+
     /// Returns all shards.
     pub(crate) fn all(&self) -> Vec<ShardLog> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -103,10 +108,11 @@ impl Desk {
         // What fails before the greeting is logged by the wire.
         let Ok(mut socket) = self.ground.wire.accept(tcp).await else { return };
         let remote = socket.remote();
-        let hello = match greeting::receive(&mut socket, &self.ground).await {
-            Ok(hello) => hello,
-            Err(error) => return self.ground.wire.refuse(remote, "greeting", &error),
-        };
+        let hello =
+            match greeting::receive(&mut socket, &self.ground, |node| self.shelf.has(node)).await {
+                Ok(hello) => hello,
+                Err(error) => return self.ground.wire.refuse(remote, "greeting", &error),
+            };
         socket.set_peer(hello.from.number);
         socket.set_limits(LIMITS);
         if hello.purpose == Purpose::Join {

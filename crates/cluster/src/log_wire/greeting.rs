@@ -174,11 +174,16 @@ pub(crate) async fn greet(
     timeout(GREETING_MAX, greeting).await.unwrap_or(Err(GreetingError::Late))
 }
 
-/// Greets whoever has dialled us, and returns what it said once everything in it was checked.
+/// Greets whoever has dialled us, and returns what it said once everything in it was checked. `is_needed` says whether a
+/// shard of this node still has a node among its members.
 ///
 /// # Errors
 /// Says who refused whom and why; the other side has been told.
-pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hello, GreetingError> {
+pub(crate) async fn receive(
+    socket: &mut Socket,
+    ground: &Ground,
+    is_needed: impl Fn(NodeId) -> bool,
+) -> Result<Hello, GreetingError> {
     let greeting = async {
         let ours = nonce()?;
         let spoken = versions(ground.build);
@@ -187,7 +192,7 @@ pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hell
         let body = codec::bare(&hello);
         let is_sealed = found == seal(&ground.cookie, &ours, &body);
         let judged = if is_sealed {
-            judge(&hello, ground, socket.proves(hello.from.number))
+            judge(&hello, ground, socket.proves(hello.from.number), is_needed)
         } else {
             Err("the cookie is another one".to_owned())
         };
@@ -207,7 +212,12 @@ pub(crate) async fn receive(socket: &mut Socket, ground: &Ground) -> Result<Hell
     timeout(GREETING_MAX, greeting).await.unwrap_or(Err(GreetingError::Late))
 }
 
-fn judge(hello: &Hello, ground: &Ground, is_proven: bool) -> Result<(), String> {
+fn judge(
+    hello: &Hello,
+    ground: &Ground,
+    is_proven: bool,
+    is_needed: impl Fn(NodeId) -> bool,
+) -> Result<(), String> {
     let from = hello.from;
     if common(versions(ground.build), (hello.version, hello.version)).is_none() {
         return Err(format!("version {} of the log's wire is not spoken here", hello.version));
@@ -226,7 +236,8 @@ fn judge(hello: &Hello, ground: &Ground, is_proven: bool) -> Result<(), String> 
     if let Some(to) = hello.to.filter(|to| *to != ground.own) {
         return Err(format!("this is {}, not {to}", ground.own));
     }
-    if ground.roll.members().is_gone(from) {
+    // One that was removed goes on until no shard needs its vote any more: it hands over, and the others let it go.
+    if ground.roll.members().is_gone(from) && !is_needed(from) {
         return Err(format!("{from} is no member any more; it joins again as a new one"));
     }
     Ok(())

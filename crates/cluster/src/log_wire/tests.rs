@@ -3,8 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use statehouse_contract::{Build, MemberDocument, Members, NodeId, ShardId, Standing};
-use statehouse_log::{Lane as LaneName, LogRequest, Peer, Transport as _, TransportError};
-use statehouse_runtime::Builds;
+use statehouse_log::{
+    Lane as LaneName, LogRequest, NoPeers, Origin, Peer, Reserve, Transport as _, TransportError,
+};
+use statehouse_runtime::{Builds, HostConfig, Profile, ShardHost, Tuning};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -25,6 +27,7 @@ use crate::{
     roll::Roll,
     security::LinkSecurity,
     socket::{Socket, Wire},
+    testing::Stopped,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -83,12 +86,15 @@ async fn answering(roll: Roll) -> Answering {
 }
 
 async fn answering_as(ground: Arc<Ground>) -> Answering {
+    answering_with(ground, Shelf::default()).await
+}
+
+async fn answering_with(ground: Arc<Ground>, shelf: Shelf) -> Answering {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, lost) = mpsc::channel(8);
     let joins = Arc::new(Generous);
-    let serving =
-        desk::serve(Desk { ground, shelf: Shelf::default(), joins, lost: sender }, listener);
+    let serving = desk::serve(Desk { ground, shelf, joins, lost: sender }, listener);
     Answering { address, lost, serving }
 }
 
@@ -139,6 +145,40 @@ async fn who_does_not_belong_here_is_refused_and_told_why() {
     // And it goes on serving those who do belong.
     let one = LogWire::new(ground(node(1, 1), CLUSTER, SECRET, Roll::default()));
     assert!(ask(&one, two.address).await.to_string().contains("is not open here"));
+}
+
+#[tokio::test]
+async fn who_was_removed_is_let_in_as_long_as_a_shard_needs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let voters = [node(2, 1), node(3, 1)].map(|node| (node, Peer::default()));
+    let host = ShardHost::start(HostConfig {
+        data: folder.path().to_owned(),
+        node: node(2, 1),
+        shards: 1,
+        profile: Profile::Local,
+        reserve: Reserve::Bytes(0),
+        origin: Origin::Found(voters.into()),
+        transport: Arc::new(NoPeers),
+        builds: Builds::default(),
+        clock: Arc::new(Stopped),
+        tuning: Tuning::standard(),
+    });
+    let host = host.await.unwrap();
+    let roll = Roll::default();
+    let gone = || document("", Standing::Removed);
+    roll.set(Members([(node(3, 1), gone()), (node(4, 1), gone())].into()));
+    let shelf = Shelf::default();
+    shelf.fill(host.seats().iter().map(|seat| seat.log().clone()).collect());
+    let two = answering_with(ground(node(2, 1), CLUSTER, SECRET, roll), shelf).await;
+    let said = async |own| {
+        let wire = LogWire::new(ground(own, CLUSTER, SECRET, Roll::default()));
+        ask(&wire, two.address).await.to_string()
+    };
+    let told = said(node(3, 1)).await;
+    assert!(told.contains("shard 3 is not open here"), "{told}");
+    let told = said(node(4, 1)).await;
+    assert!(told.contains("n4.1 is no member any more"), "{told}");
+    host.stop(SOON).await;
 }
 
 #[tokio::test]

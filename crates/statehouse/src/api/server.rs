@@ -41,6 +41,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
+    time::{Instant, timeout},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -50,8 +51,13 @@ use super::{ApiState, router};
 
 /// Time for requests that are under way when the drain begins; the rest of the ten seconds is the node's.
 const DRAIN: Duration = Duration::from_millis(limits::DRAIN_MS_MAX * 8 / 10);
-/// How long a leaving node goes on answering on the connections that it has: long enough for a client that is busy.
-const LEAVE: Duration = Duration::from_millis(300);
+/// How long a leaving node goes on answering on the connections that it has, while there are any: long enough for a client
+/// that is busy.
+const LEAVE: Duration = Duration::from_secs(1);
+/// Who has come in before the listener is closed is let in: it is closed when nobody has come for so long.
+const QUIET: Duration = Duration::from_millis(10);
+/// Longest time for that.
+const QUIET_MAX: Duration = Duration::from_millis(100);
 /// Time for a client to send its request head.
 const HEAD: Duration = Duration::from_millis(limits::HEADER_READ_MS_MAX);
 /// Largest request head.
@@ -77,50 +83,41 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
     parting: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let service = TowerToHyperService::new(router(state.clone()));
-    let builder = Arc::new(builder());
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
-    let mut connections = JoinSet::new();
     let is_leaving = Arc::new(AtomicBool::new(false));
+    let service = TowerToHyperService::new(router(state.clone()));
+    let mut hall = Hall {
+        service: Polite { service, is_leaving: Arc::clone(&is_leaving) },
+        builder: Arc::new(builder()),
+        graceful: GracefulShutdown::new(),
+        tls,
+        connections: JoinSet::new(),
+    };
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let mut shutdown = std::pin::pin!(shutdown);
     let end = loop {
-        let next = tokio::select! {
+        tokio::select! {
             () = &mut shutdown => break Ok(()),
-            Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            next = accept(&listener, &places) => next,
-        };
-        let (stream, place) = match next {
-            Ok(Some(next)) => next,
-            Ok(None) => continue,
-            Err(error) => break Err(error),
-        };
-        let service = Polite { service: service.clone(), is_leaving: Arc::clone(&is_leaving) };
-        let builder = Arc::clone(&builder);
-        let (watcher, tls) = (graceful.watcher(), tls.clone());
-        connections.spawn(async move {
-            match tls {
-                None => talk(stream, service, builder, watcher).await,
-                // A handshake that fails or takes too long is a client that went away.
-                Some(tls) => {
-                    if let Ok(Ok(stream)) = tokio::time::timeout(HEAD, tls.accept(stream)).await {
-                        talk(stream, service, builder, watcher).await;
-                    }
-                }
-            }
-            drop(place);
-        });
-    };
-    drop(listener);
-    is_leaving.store(true, Ordering::Relaxed);
-    let goodbyes = async {
-        if !connections.is_empty() {
-            tokio::time::sleep(LEAVE).await;
+            Some(_) = hall.connections.join_next(), if !hall.connections.is_empty() => {}
+            next = accept(&listener, &places) => match next {
+                Ok(Some((stream, place))) => hall.welcome(stream, place),
+                Ok(None) => {}
+                Err(error) => break Err(error),
+            },
         }
     };
-    tokio::join!(parting, goodbyes);
+    is_leaving.store(true, Ordering::Relaxed);
+    let latest = Instant::now() + QUIET_MAX;
+    while Instant::now() < latest
+        && let Ok(Ok(Some((stream, place)))) = timeout(QUIET, accept(&listener, &places)).await
+    {
+        hall.welcome(stream, place);
+    }
+    drop(listener);
+    let Hall { mut connections, graceful, .. } = hall;
+    let goodbyes = timeout(LEAVE, async { while connections.join_next().await.is_some() {} });
+    let (_, ()) = tokio::join!(goodbyes, parting);
     state.draining().cancel();
-    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!(
             connections = connections.len(),
             "the drain ended before every answer was out"
@@ -128,6 +125,35 @@ pub(crate) async fn serve(
     }
     connections.shutdown().await;
     end
+}
+
+/// Where connections are talked to.
+struct Hall {
+    service: Polite,
+    builder: Arc<auto::Builder<TokioExecutor>>,
+    graceful: GracefulShutdown,
+    tls: Option<TlsAcceptor>,
+    connections: JoinSet<()>,
+}
+
+impl Hall {
+    /// Talks to one connection until it ends; it keeps its place for as long.
+    fn welcome(&mut self, stream: TcpStream, place: OwnedSemaphorePermit) {
+        let (service, builder) = (self.service.clone(), Arc::clone(&self.builder));
+        let (watcher, tls) = (self.graceful.watcher(), self.tls.clone());
+        self.connections.spawn(async move {
+            match tls {
+                None => talk(stream, service, builder, watcher).await,
+                // A handshake that fails or takes too long is a client that went away.
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = timeout(HEAD, tls.accept(stream)).await {
+                        talk(stream, service, builder, watcher).await;
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
 }
 
 /// The face, and whether it says goodbye with each answer.

@@ -70,4 +70,30 @@ impl ShardIndex {
         self.first += gone as u64;
         std::mem::replace(&mut self.rows, kept)
     }
+
+    /// Returns the index at which it begins, or began when it last held a record.
+    pub(super) fn beginning(&self) -> u64 {
+        self.first
+    }
+
+    /// Says at which index it begins, after records were put back.
+    pub(super) fn begin_at(&mut self, first: u64) {
+        self.first = first;
+    }
+
+    /// Takes the newest records out again.
+    pub(super) fn pop(&mut self, rows: usize) {
+        self.rows.truncate(self.rows.len().saturating_sub(rows));
+    }
+
+    /// Puts back what [`Self::truncate`] took out.
+    pub(super) fn put_back(&mut self, mut rows: VecDeque<Row>) {
+        self.rows.append(&mut rows);
+    }
+
+    /// Puts back what [`Self::purge`] took out.
+    pub(super) fn put_before(&mut self, mut rows: VecDeque<Row>) {
+        rows.append(&mut self.rows);
+        self.rows = rows;
+    }
 }

@@ -292,6 +292,108 @@ fn a_full_disk_refuses_the_batch_and_heals() {
     assert_eq!(extent(&again, A), (Some(0), Some(at(1, index + 9))));
 }
 
+/// Everything that the file knows in memory.
+fn known(file: &LogFile) -> String {
+    let shard = |(id, shard): (&ShardId, &Shard)| {
+        let first = shard.index.first().unwrap_or(0);
+        let rows = (first..).map_while(|index| shard.index.row(index)).collect::<Vec<_>>();
+        (!rows.is_empty() || shard.marks != ShardMarks::default())
+            .then(|| format!("{id}: {:?} from {first}: {rows:?}\n", shard.marks))
+    };
+    let mut garbage: Vec<_> = file.garbage.iter().collect();
+    garbage.sort_unstable();
+    file.shards.iter().filter_map(shard).collect::<String>() + &format!("garbage: {garbage:?}")
+}
+
+/// Batches of everything, of which a full disk refuses some: what is known in memory is what the file holds.
+#[test]
+fn a_refused_batch_is_taken_back_and_memory_knows_what_the_file_holds() {
+    let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_124);
+    let mut state: u64 = seed;
+    let mut draw = move |below: u64| {
+        // splitmix64 (Steele, Lea and Flood, 2014).
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut file =
+        LogFile::open(&LogFileOptions { pages_max: Some(60), ..options(folder.path()) }).unwrap();
+    let (mut refused, mut written) = (0, 0);
+    for turn in 0..400 {
+        let before = known(&file);
+        let mut batch = Vec::new();
+        // What the batch would leave, by shard: the purged index and the one after the last.
+        let mut ends = [A, B].map(|shard| {
+            let LogState { marks, last, .. } = file.state(shard);
+            (marks.purged.map_or(0, |at| at.index + 1), last.map_or(0, |at| at.index + 1))
+        });
+        for _ in 0..=draw(4) {
+            let which = usize::try_from(draw(2)).unwrap();
+            let (shard, (first, next)) = ([A, B][which], &mut ends[which]);
+            match draw(10) {
+                0..=5 => {
+                    let end = *next + 1 + draw(12);
+                    batch.push(append(shard, turn, *next..end));
+                    *next = end;
+                }
+                6 if *next > *first => {
+                    let keep = *first + draw(*next - *first);
+                    let last = keep.checked_sub(1);
+                    batch.push(LogOperation::Truncate { shard, last });
+                    *next = keep;
+                }
+                7 | 8 if *next > *first => {
+                    let upto = *first + draw(*next - *first);
+                    batch.push(LogOperation::Purge { shard, upto: at(turn, upto) });
+                    *first = upto + 1;
+                }
+                _ => {
+                    let vote = StoredVote { term: turn, node: 1, is_granted: false };
+                    batch.push(LogOperation::Vote { shard, vote });
+                }
+            }
+        }
+        if draw(8) == 0 {
+            // A record that does not follow: nothing of the batch is written either.
+            batch.push(append(A, turn, ends[0].1 + 5..ends[0].1 + 6));
+        }
+        match file.write(&batch) {
+            Ok(()) => written += 1,
+            Err(LogFileError::Full { .. } | LogFileError::Hole { .. }) => {
+                refused += 1;
+                assert_eq!(known(&file), before, "seed {seed}, turn {turn}: {batch:?}");
+            }
+            Err(error) => panic!("seed {seed}, turn {turn}: {error}"),
+        }
+        let now = known(&file);
+        file.load().unwrap();
+        assert_eq!(now, known(&file), "seed {seed}, turn {turn}: {batch:?}");
+    }
+    assert!(refused > 20 && written > 20, "{refused} refused, {written} written");
+}
+
+#[test]
+fn the_note_of_a_copy_goes_with_the_purge_that_reaches_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = open(folder.path()).unwrap();
+    let installing =
+        Some(Installing { upto: at(2, 9), hash: statehouse_contract::Digest::of(b"a copy") });
+    file.write(&[append(A, 1, 0..5), LogOperation::Installing { shard: A, installing }]).unwrap();
+    file.write(&[LogOperation::Purge { shard: A, upto: at(1, 3) }]).unwrap();
+    assert_eq!(file.state(A).marks.installing, installing, "it is not that far");
+    file.write(&[LogOperation::Purge { shard: A, upto: at(2, 9) }]).unwrap();
+    assert_eq!(file.state(A).marks.installing, None);
+    drop(file);
+    let again = open(folder.path()).unwrap();
+    assert_eq!(
+        (again.state(A).marks.installing, again.state(A).marks.purged),
+        (None, Some(at(2, 9)))
+    );
+}
+
 #[test]
 fn a_second_process_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -103,3 +103,26 @@ async fn the_drain_ends_watches_and_answers_what_was_let_in() {
     in_time(served.end).await.unwrap().unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
 }
+
+#[tokio::test]
+async fn who_has_come_in_before_the_drain_gets_an_answer() {
+    use std::io::{Read as _, Write as _};
+    let served = served(Fake::new()).await;
+    // Let it serve, so that what follows comes while it listens.
+    talk(served.address, b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    // Nothing else runs while these connect: the system has taken them, the server has not.
+    let clients = (0..20).map(|_| {
+        let mut stream = std::net::TcpStream::connect(served.address).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        stream
+    });
+    let clients: Vec<_> = clients.collect();
+    served.stop.send(()).unwrap();
+    in_time(served.end).await.unwrap().unwrap();
+    for mut stream in clients {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
