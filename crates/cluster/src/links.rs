@@ -268,6 +268,11 @@ impl Links {
         self.tasks.push(task);
     }
 
+    /// Lets no leader hand this node anything any more.
+    pub(crate) fn leave(&self) {
+        self.shelf.leave();
+    }
+
     /// Stops everything, in the order in which nobody is surprised.
     pub(crate) async fn stop(self) {
         for task in &self.tasks {

@@ -3,8 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use statehouse_contract::{Build, MemberDocument, Members, NodeId, ShardId, Standing};
-use statehouse_log::{Lane as LaneName, LogRequest, Peer, Transport as _, TransportError};
-use statehouse_runtime::Builds;
+use statehouse_log::{
+    Lane as LaneName, LogRequest, LogResponse, NoPeers, Origin, Peer, Transport as _,
+    TransportError,
+    transport::{LogPosition, StoredVote},
+};
+use statehouse_runtime::{Builds, HostConfig, Profile, Reserve, ShardHost, Tuning};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -25,6 +29,7 @@ use crate::{
     roll::Roll,
     security::LinkSecurity,
     socket::{Socket, Wire},
+    testing::Stopped,
 };
 
 const SOON: Duration = Duration::from_secs(20);
@@ -83,12 +88,15 @@ async fn answering(roll: Roll) -> Answering {
 }
 
 async fn answering_as(ground: Arc<Ground>) -> Answering {
+    answering_with(ground, Shelf::default()).await
+}
+
+async fn answering_with(ground: Arc<Ground>, shelf: Shelf) -> Answering {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, lost) = mpsc::channel(8);
     let joins = Arc::new(Generous);
-    let serving =
-        desk::serve(Desk { ground, shelf: Shelf::default(), joins, lost: sender }, listener);
+    let serving = desk::serve(Desk { ground, shelf, joins, lost: sender }, listener);
     Answering { address, lost, serving }
 }
 
@@ -183,6 +191,53 @@ async fn a_connection_that_breaks_is_told_to_whoever_watches_for_the_dead() {
     drop(one);
     let lost = timeout(SOON, two.lost.recv()).await.expect("it is noticed");
     assert_eq!(lost, Some(node(1, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_has_no_room_for_leadership() {
+    let directory = tempfile::tempdir().unwrap();
+    let (leader, own) = (node(1, 1), node(2, 1));
+    let host = ShardHost::start(HostConfig {
+        data: directory.path().to_owned(),
+        node: own,
+        shards: 1,
+        profile: Profile::Local,
+        reserve: Reserve::Bytes(0),
+        origin: Origin::Found([leader, own].map(|node| (node, Peer::default())).into()),
+        transport: Arc::new(NoPeers),
+        builds: Builds::default(),
+        clock: Arc::new(Stopped),
+        tuning: Tuning::standard(),
+    });
+    let host = host.await.unwrap();
+    let shelf = Shelf::default();
+    shelf.fill(host.seats().iter().map(|seat| seat.log().clone()).collect());
+    let ground = ground(own, CLUSTER, SECRET, Roll::default());
+    let two = answering_with(ground, shelf.clone()).await;
+    let one = LogWire::new(self::ground(leader, CLUSTER, SECRET, Roll::default()));
+    let peer = Peer { address: two.address.to_string().into() };
+    let has_room = async || {
+        let founded = Some(LogPosition { term: 0, index: 0 });
+        let vote = StoredVote { term: 5, node: leader.raft(), is_granted: true };
+        let (records, previous, committed) = (Vec::new(), founded, founded);
+        let beat = LogRequest::Append { vote, previous, records, committed, echo: 0 };
+        let asking = async {
+            loop {
+                let lane = LaneName::Append;
+                match one.ask(own, &peer, ShardId(0), lane, beat.clone(), SOON).await {
+                    Ok(LogResponse::Append { has_room, .. }) => return has_room,
+                    Ok(other) => panic!("another answer: {other:?}"),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(SOON, asking).await.expect("it answers a heartbeat")
+    };
+    assert!(has_room().await);
+    shelf.leave();
+    assert!(!has_room().await, "a leader would hand over to a node that is about to stop");
+    shelf.fill(Vec::new());
+    host.drain(Duration::from_secs(5)).await;
 }
 
 #[tokio::test]

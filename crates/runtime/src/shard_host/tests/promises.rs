@@ -106,7 +106,8 @@ async fn the_permit_of_the_edge_stays_with_the_work_when_the_caller_goes() {
         CommandEnvelope { remaining_ms: 200, ..sent }
     };
     chorus.hears(Hears::NoEntry);
-    let open = Command::Send { event: "open".into(), data: Json::empty_object(), postpone_ms: None };
+    let open =
+        Command::Send { event: "open".into(), data: Json::empty_object(), postpone_ms: None };
     let late = enter().deliver(&key("a"), in_brief("k", open)).await.unwrap_err();
     assert_eq!(late.code, RejectionCode::DeadlineExceeded);
     assert_eq!(edge.available_permits(), 1, "the caller has gone, the proposal has not");
