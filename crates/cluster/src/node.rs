@@ -170,11 +170,11 @@ impl Node {
         own: statehouse_contract::MemberDocument,
     ) -> Result<(), NodeError> {
         let Some(cluster) = found.cluster else { return Ok(()) };
-        let (router, shards) = (self.router.clone(), found.shards);
-        let joins = Arc::new(Registrar { router, cluster, shards });
+        let (router, roll, shards) = (self.router.clone(), self.roll.clone(), found.shards);
+        let joins = Arc::new(Registrar { router, roll, cluster, shards });
         let (mut links, states) = wires.start(&self.host, joins).await?;
         self.router.meet(states);
-        links.own(joining::announce(self.router.clone(), self.roll.clone(), found.node, own));
+        links.own(joining::announce(self.router.clone(), &self.roll, found.node, own));
         *self.links.lock().await = Some(links);
         Ok(())
     }
