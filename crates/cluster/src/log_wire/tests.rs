@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Ground, LogWire,
+    Asked, Ground, LogWire,
     desk::{self, Desk, Shelf},
     greeting::{self, GreetingError, Hello, Purpose, Welcome},
     join::{self, JoinDesk, JoinGrant, JoinRequest, Served},
@@ -238,6 +238,49 @@ async fn a_node_that_leaves_has_no_room_for_leadership() {
     assert!(!has_room().await, "a leader would hand over to a node that is about to stop");
     shelf.fill(Vec::new());
     host.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_lane_to_a_node_that_is_gone_is_closed_when_nobody_asks_any_more() {
+    let two = answering(Roll::default()).await;
+    let (gone, other) = (node(2, 1), node(3, 1));
+    let address = two.address.to_string();
+    let roll = Roll::default();
+    let row = |node, standing| (node, document(&address, standing));
+    roll.set(Members([row(gone, Standing::Removed), row(other, Standing::Active)].into()));
+    let one = LogWire::new(ground(node(1, 1), CLUSTER, SECRET, roll));
+    let following = one.follow();
+    let leads_to = |node: NodeId| one.lanes().keys().any(|(to, _)| *to == node);
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, waiting).await
+    };
+    until(&|| leads_to(other)).await.expect("it follows the list");
+    // The engine learns of the removal later than the list.
+    let _ = ask(&one, two.address).await;
+    assert!(leads_to(gone));
+    until(&|| !leads_to(gone)).await.expect("nobody asks any more");
+    assert!(leads_to(other), "a member is not closed however quiet it is");
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_lane_to_a_node_that_is_gone_stays_while_it_is_asked() {
+    let two = answering(Roll::default()).await;
+    let one = LogWire::new(ground(node(1, 1), CLUSTER, SECRET, Roll::default()));
+    let gone = Members([(node(2, 1), document("", Standing::Removed))].into());
+    let mut known = Asked::new();
+    for _ in 0..3 {
+        let _ = ask(&one, two.address).await;
+        one.close_idle(&gone, &mut known);
+        assert_eq!(one.lanes().len(), 1);
+    }
+    one.close_idle(&gone, &mut known);
+    assert!(one.lanes().is_empty());
 }
 
 #[tokio::test]
