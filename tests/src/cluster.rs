@@ -145,6 +145,11 @@ impl Cluster {
         self.member(node).end("TERM");
     }
 
+    /// Asks a node to end (SIGTERM) and does not wait for that; [`Cluster::end`] does.
+    pub fn part(&mut self, node: u32) {
+        self.member(node).part();
+    }
+
     /// Stops a node without ending it (SIGSTOP): it keeps its sockets and answers nothing.
     pub fn stop(&mut self, node: u32) {
         self.member(node).stop();

@@ -42,6 +42,8 @@ pub(crate) struct Member {
 enum State {
     Running,
     Stopped,
+    /// Asked to end; it may be gone already.
+    Parting,
     Dead,
 }
 
@@ -77,13 +79,21 @@ impl Member {
 
     /// Ends it by a signal and waits until it is gone.
     pub(crate) fn end(&mut self, signal: &str) {
-        self.signal(signal);
+        if self.state != State::Parting {
+            self.signal(signal);
+        }
         let begun = Instant::now();
         while !self.is_gone() {
             assert!(begun.elapsed() < PATIENCE, "{self:?} does not end by SIG{signal}");
             std::thread::sleep(LOOK);
         }
         (self.own, self.state) = (None, State::Dead);
+    }
+
+    /// Asks it to end, and does not wait for that.
+    pub(crate) fn part(&mut self) {
+        self.signal("TERM");
+        self.state = State::Parting;
     }
 
     /// Leaves nothing behind, whatever state it is in.

@@ -1,4 +1,4 @@
-//! The life of a cluster's members: restarted one by one under load, away for long, back with an empty disk.
+//! The life of a cluster's members: restarted one by one under load, slow to stop, away for long, back with an empty disk.
 //!
 //! A node that lost its data is not who it was: it is refused until an operator says that it takes the old one's place.
 //!
@@ -9,7 +9,7 @@ use std::fs;
 
 use statehouse_judge::Demands;
 use statehouse_tests::{
-    cluster::{Cluster, NODES},
+    cluster::{Cluster, NODES, PATIENCE},
     trial::Trial,
 };
 
@@ -44,6 +44,29 @@ fn each_node_in_turn_is_restarted_under_load_and_no_client_notices() {
     assert!(no.is_empty(), "{report}");
     let demands = Demands { ok: 400, leader_changes: 3, faults: 3, ..Demands::LEAST };
     println!("{:?}", trial.judged(&cluster, &demands));
+}
+
+#[test]
+fn a_node_that_takes_long_to_stop_is_not_given_its_shards_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::open(folder.path());
+    let start = r#"{"definition":"approval","id":"held","input":{"amount":12}}"#;
+    let path = "POST /v1/tenants/default/instances";
+    let started = cluster.ask(2, path, &[("idempotency-key", "start")], start).unwrap();
+    assert_eq!(started.status, 201, "{started:?}");
+    let _ = cluster.balanced();
+    // Somebody waits there for a version that never comes, for longer than a new leader waits before it moves leadership
+    // for balance. Whoever was let in gets an answer before the node ends.
+    let path = "GET /v1/tenants/default/instances/held?consistency=stale&min_version=99";
+    let held = cluster.send(2, path, &[("x-statehouse-deadline-ms", "6000")], "").unwrap();
+    // Taken after the other one, so that one was taken as well.
+    assert_eq!(cluster.ask(2, "GET /readyz", &[], "").unwrap().status, 200);
+    cluster.part(2);
+    let handed = cluster.agreed(&[1, 3]);
+    let answer = held.answer(PATIENCE).unwrap();
+    assert_eq!((answer.status, answer.field("code")), (503, "behind".into()), "{answer:?}");
+    cluster.end(2);
+    assert_eq!(cluster.agreed(&[1, 3]), handed, "leadership moved once more");
 }
 
 #[test]

@@ -212,14 +212,14 @@ impl Actor for Gate {
             answer(reply, &Told::Rejected(Box::new(no.after_ms(100))));
             return Ok(());
         };
-        let door = Door::new(Arc::clone(&state.seat));
+        // The permit stays with the work, however long the other side waits.
+        let door = Door::for_admitted(Arc::clone(&state.seat), Arc::new(permit));
         tokio::spawn(async move {
             let told = match decide(&door, *envelope).await {
                 Ok(receipt) => Told::Receipt(Box::new(receipt)),
                 Err(no) => Told::Rejected(Box::new(no)),
             };
             answer(reply, &told);
-            drop(permit);
         });
         Ok(())
     }

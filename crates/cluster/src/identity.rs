@@ -186,8 +186,7 @@ pub(crate) fn joined(
     let (format, founder, started) = (FORMAT, false, false);
     let identity = Identity { format, cluster: Some(cluster), node, shards, founder, started };
     let identity = take(data, identity)?;
-    // Without it, the next join of this directory asks for another identity, which is what a new directory does.
-    let _ = fs::remove_file(data.join(JOINING_FILE));
+    forget_joining(data);
     Ok(identity)
 }
 
@@ -254,6 +253,12 @@ pub(crate) fn joining(data: &Path) -> Result<[u8; 16], NodeError> {
         drawn.map_err(|source| NodeError::Disk { what: "draw a number for", path, source })?;
     write(data, JOINING_FILE, &drawn.to_string())?;
     Ok(drawn.0)
+}
+
+/// Forgets what a directory has drawn for its join, so that its next one is another question.
+pub(crate) fn forget_joining(data: &Path) {
+    // Where it stays, the next join gets the same answer once more.
+    let _ = fs::remove_file(data.join(JOINING_FILE));
 }
 
 fn json(identity: &Identity) -> String {

@@ -8,8 +8,8 @@
 use std::{io, path::Path, sync::Arc};
 
 use statehouse_contract::{
-    Actor, Build, Command, CommandEnvelope, Digest, Key, KeyText, MemberDocument, NodeId, Receipt,
-    ReceiptKind, Rejection, Target, TraceContext,
+    Actor, Build, Command, CommandEnvelope, Digest, Key, KeyText, MemberDocument, Members, NodeId,
+    Receipt, ReceiptKind, Rejection, Target, TraceContext,
 };
 use tokio::{
     task::JoinHandle,
@@ -76,7 +76,12 @@ pub async fn join(joining: Joining<'_>) -> Result<NodeId, NodeError> {
                 identity::joined(data, cluster, node, shards)?;
                 return Ok(node);
             }
-            Ok(Err(why)) => return Err(NodeError::Join(JoinError::Refused(why.into()))),
+            Ok(Err(why)) => {
+                // The cluster keeps a no for a day, but its reason may be gone tomorrow. Nothing was given under the number
+                // that was drawn, so the next join may be another question.
+                identity::forget_joining(data);
+                return Err(NodeError::Join(JoinError::Refused(why.into())));
+            }
             Err(why) => tried.push(format!("{address} ({why})")),
         }
     }
@@ -86,6 +91,7 @@ pub async fn join(joining: Joining<'_>) -> Result<NodeId, NodeError> {
 /// The desk of a running node at which others join.
 pub(crate) struct Registrar {
     pub(crate) router: Router,
+    pub(crate) roll: Roll,
     pub(crate) cluster: ClusterId,
     pub(crate) shards: u32,
 }
@@ -127,33 +133,52 @@ impl Registrar {
             }
             Err(no) => return Ok(Err(no.to_string().into())),
         };
-        let body = receipt.body.to_value();
-        let text = |name: &str| body.get(name).and_then(|value| value.as_str());
-        if let ReceiptKind::Refused(_) = receipt.kind {
-            return Ok(Err(text("detail").unwrap_or("it refuses").into()));
-        }
-        let minted = text("node").and_then(|text| text.parse().ok());
-        let node = minted.ok_or_else(|| io::Error::other("the answer names no node"))?;
-        info!(%node, "a new member was taken in");
-        Ok(Ok(JoinGrant { node, cluster: self.cluster, shards: self.shards }))
+        let minted = minted(&receipt, &self.roll.members())?;
+        Ok(minted.map(|node| {
+            info!(%node, "a new member was taken in");
+            JoinGrant { node, cluster: self.cluster, shards: self.shards }
+        }))
     }
 }
 
-/// Says in shard 0 where this node is reached, until the list says so.
+/// Reads shard 0's answer: the identity that it gave, or its no.
+fn minted(receipt: &Receipt, members: &Members) -> io::Result<Result<NodeId, Box<str>>> {
+    let body = receipt.body.to_value();
+    let text = |name: &str| body.get(name).and_then(|value| value.as_str());
+    if let ReceiptKind::Refused(_) = receipt.kind {
+        return Ok(Err(text("detail").unwrap_or("it refuses").into()));
+    }
+    let node = text("node").and_then(|text| text.parse().ok());
+    let node: NodeId = node.ok_or_else(|| io::Error::other("the answer names no node"))?;
+    // Given once to this directory, which did not keep it, and taken back since.
+    if members.is_gone(node) {
+        let why =
+            format!("{node}, as which it was taken in before, is no member any more; join again");
+        return Ok(Err(why.into()));
+    }
+    Ok(Ok(node))
+}
+
+/// Says in shard 0 where this node is reached whenever the list says otherwise. Whoever changes something else about a
+/// member copies the addresses that it knows, and those may be old.
 pub(crate) fn announce(
     router: Router,
-    roll: Roll,
+    roll: &Roll,
     node: NodeId,
     document: MemberDocument,
 ) -> JoinHandle<()> {
+    let mut members = roll.subscribe();
     tokio::spawn(async move {
         loop {
-            let known = roll.members().0.get(&node).cloned();
+            let known = members.borrow_and_update().0.get(&node).cloned();
             let is_known = known.is_some_and(|known| {
                 MemberDocument { standing: document.standing, ..known } == document
             });
             if is_known {
-                return;
+                if members.changed().await.is_err() {
+                    return;
+                }
+                continue;
             }
             match say(&router, node, &document).await {
                 Ok(Receipt { kind: ReceiptKind::Refused(code), body, .. }) => {
@@ -204,3 +229,6 @@ pub(crate) fn envelope(command: Command, key: &str) -> CommandEnvelope {
         attempt: 1,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,12 @@
 //! Absent on purpose: the API, and what a node alone does not need. A node that was started without addresses for its
 //! links has none of this.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ractor::{Actor, ActorRef};
 use statehouse_contract::{Build, MemberDocument, NodeId};
@@ -78,6 +83,7 @@ pub(crate) struct Wires {
     ground: Arc<Ground>,
     link_wire: Arc<Wire>,
     listeners: (TcpListener, TcpListener),
+    profile: Profile,
     faults_file: Option<FaultsFile>,
 }
 
@@ -145,7 +151,7 @@ impl Wires {
         let Some(cluster) = identity.cluster else {
             return Err(NodeError::NoCluster { node: identity.node });
         };
-        let ClusterConfig { links, log, cookie, security, faults: path, profile: _ } = config;
+        let ClusterConfig { links, log, cookie, security, faults: path, profile } = config;
         let faults = Arc::new(Faults::default());
         let faults_file = path.map(|path| Arc::clone(&faults).follow(path));
         let wire = |faults: &Arc<Faults>| {
@@ -165,7 +171,7 @@ impl Wires {
         });
         let transport = LogWire::new(Arc::clone(&ground));
         let listeners = (links.listener, log.listener);
-        Ok(Self { transport, roll, ground, link_wire, listeners, faults_file })
+        Ok(Self { transport, roll, ground, link_wire, listeners, profile, faults_file })
     }
 
     /// Returns the counts of bytes.
@@ -190,7 +196,7 @@ impl Wires {
         host: &ShardHost,
         joins: Arc<dyn crate::log_wire::join::JoinDesk>,
     ) -> Result<(Links, watch::Receiver<BTreeMap<NodeId, PeerState>>), NodeError> {
-        let Self { transport, roll, ground, link_wire, listeners, faults_file } = self;
+        let Self { transport, roll, ground, link_wire, listeners, profile, faults_file } = self;
         let (link_listener, log_listener) = listeners;
         let own = ground.own;
         let shelf = Shelf::default();
@@ -198,10 +204,9 @@ impl Wires {
         let (lost, found) = mpsc::channel(LOST_MAX);
         let mut tasks = Vec::new();
         if let Some(registry) = host.seats().first() {
-            let (quotas, mut next) = (Arc::clone(registry), Instant::now());
-            let next = std::sync::Mutex::new(std::mem::replace(&mut next, Instant::now()));
+            let (quotas, next) = (Arc::clone(registry), Mutex::new(Instant::now()));
             tasks.push(roll.follow(Arc::clone(registry), move || {
-                let mut next = next.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
                 if Instant::now() >= *next {
                     *next = Instant::now() + QUOTAS_EVERY;
                     quotas.refresh_quotas();
@@ -209,7 +214,7 @@ impl Wires {
             }));
         }
         tasks.push(transport.follow());
-        tasks.push(succession::watch(found, roll.clone(), shelf.clone()));
+        tasks.push(succession::watch(found, roll.clone(), shelf.clone(), profile));
         let desk = Desk { ground: Arc::clone(&ground), shelf: shelf.clone(), joins, lost };
         tasks.push(desk::serve(desk, log_listener));
         let (known, addresses) = watch::channel(Vec::new());
@@ -270,6 +275,11 @@ impl Links {
     /// Adds a task that ends with the links.
     pub(crate) fn own(&mut self, task: JoinHandle<()>) {
         self.tasks.push(task);
+    }
+
+    /// Lets no leader hand this node anything any more.
+    pub(crate) fn leave(&self) {
+        self.shelf.leave();
     }
 
     /// Stops everything, in the order in which nobody is surprised.

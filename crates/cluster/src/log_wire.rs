@@ -18,12 +18,15 @@ use std::{
     time::Duration,
 };
 
-use statehouse_contract::{Build, NodeId, ShardId, codec};
+use statehouse_contract::{Build, Members, NodeId, ShardId, codec};
 use statehouse_log::{
     Lane as LaneName, LogRequest, Peer, Transport, TransportError, transport::Answering,
 };
 use statehouse_runtime::Builds;
-use tokio::task::JoinHandle;
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, interval},
+};
 
 use crate::{cookie::Cookie, identity::ClusterId, roll::Roll, socket::Wire};
 
@@ -37,6 +40,8 @@ use lane::Lane;
 
 /// Most open questions of a lane.
 pub(crate) const IN_FLIGHT_MAX: usize = 1_024;
+/// How often it is looked whether somebody still asks nodes that are gone.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What every connection of this wire needs to know.
 #[derive(Debug)]
@@ -63,6 +68,9 @@ pub(crate) struct LogWire {
     lanes: Mutex<BTreeMap<(NodeId, u8), Arc<Lane>>>,
 }
 
+/// How many questions each lane has had.
+type Asked = BTreeMap<(NodeId, u8), u64>;
+
 impl fmt::Debug for LogWire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LogWire").field("own", &self.ground.own).finish_non_exhaustive()
@@ -88,13 +96,24 @@ impl LogWire {
         }
     }
 
-    /// Keeps the lanes of every present member open and those of the others closed.
+    /// Keeps the lanes of every present member open, and closes those of a node that is gone once nobody asks it any more:
+    /// the engine does for a while after the list has changed, and every question opens a lane that is not there.
     pub(crate) fn follow(self: &Arc<Self>) -> JoinHandle<()> {
         let (own, wire) = (self.ground.own, Arc::downgrade(self));
         let mut roll = self.ground.roll.subscribe();
         roll.mark_changed();
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tokio::spawn(async move {
-            while roll.changed().await.is_ok() {
+            let mut asked = Asked::new();
+            loop {
+                let is_look = tokio::select! {
+                    changed = roll.changed() => match changed {
+                        Ok(()) => false,
+                        Err(_) => return,
+                    },
+                    _ = looks.tick() => true,
+                };
                 let members = Arc::clone(&roll.borrow_and_update());
                 let Some(wire) = wire.upgrade() else { return };
                 for (node, document) in members.present().filter(|(node, _)| *node != own) {
@@ -103,9 +122,20 @@ impl LogWire {
                         wire.lane(node, &peer, name);
                     }
                 }
-                wire.lanes().retain(|(node, _), _| !members.is_gone(*node));
+                if is_look {
+                    wire.close_idle(&members, &mut asked);
+                }
             }
         })
+    }
+
+    /// Closes the lanes of gone nodes on which nobody has asked since the last look.
+    fn close_idle(&self, members: &Members, asked: &mut Asked) {
+        let mut lanes = self.lanes();
+        lanes.retain(|name, lane| {
+            !members.is_gone(name.0) || asked.get(name) != Some(&lane.asked())
+        });
+        *asked = lanes.iter().map(|(name, lane)| (*name, lane.asked())).collect();
     }
 }
 

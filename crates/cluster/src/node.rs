@@ -170,11 +170,11 @@ impl Node {
         own: statehouse_contract::MemberDocument,
     ) -> Result<(), NodeError> {
         let Some(cluster) = found.cluster else { return Ok(()) };
-        let (router, shards) = (self.router.clone(), found.shards);
-        let joins = Arc::new(Registrar { router, cluster, shards });
+        let (router, roll, shards) = (self.router.clone(), self.roll.clone(), found.shards);
+        let joins = Arc::new(Registrar { router, roll, cluster, shards });
         let (mut links, states) = wires.start(&self.host, joins).await?;
         self.router.meet(states);
-        links.own(joining::announce(self.router.clone(), self.roll.clone(), found.node, own));
+        links.own(joining::announce(self.router.clone(), &self.roll, found.node, own));
         *self.links.lock().await = Some(links);
         Ok(())
     }
@@ -224,8 +224,12 @@ impl Node {
     }
 
     /// Hands the leadership of every shard to another voter that has everything, and waits until they lead, at most 2 s.
-    /// The node goes on serving and forwards from then on. Does nothing where there is nobody to hand over to.
+    /// The node goes on serving and forwards from then on, and is offered nothing any more: it is about to stop. Does
+    /// nothing where there is nobody to hand over to.
     pub async fn hand_over(&self) {
+        if let Some(links) = &*self.links.lock().await {
+            links.leave();
+        }
         let handing = self.host.seats().iter().map(|seat| hand_over(seat, &self.roll));
         let handing: Vec<_> = handing.collect();
         if timeout(HAND_OVER_MAX, futures::future::join_all(handing)).await.is_err() {
@@ -233,12 +237,18 @@ impl Node {
         }
     }
 
-    /// Refuses new work, answers what was admitted, stops the actors and closes the files; after `limit` it stops waiting.
+    /// Hands over what it still leads, refuses new work, answers what was admitted, stops the actors and closes the files;
+    /// after `limit` it stops waiting.
     pub async fn drain(self, limit: Duration) {
+        let began = Instant::now();
+        // A node that has handed everything over may have been elected since.
+        if timeout(limit, self.hand_over()).await.is_err() {
+            warn!("the node stops while it leads");
+        }
         let Self { host, router, links, .. } = self;
         // Reads are served until the end; new commands are refused at once.
         host.begin_drain();
-        host.settle(limit).await;
+        host.settle(limit.saturating_sub(began.elapsed())).await;
         router.close();
         if let Some(links) = links.into_inner()
             && timeout(limit, links.stop()).await.is_err()

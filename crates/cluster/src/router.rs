@@ -25,11 +25,15 @@ use std::{
 use statehouse_contract::{
     Command, CommandEnvelope, InstanceKey, Key, NodeId, Receipt, Rejection, RejectionCode, ShardId,
     Target,
-    limits::{COPIES_MAX, DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, INGRESS_PERMITS},
+    limits::{COPIES_MAX, INGRESS_PERMITS},
 };
 use statehouse_log::Leadership;
 use statehouse_runtime::{
-    Door, Profile, Seat, ShardHost, admission::draining, reading::resolve, reject,
+    Door, Profile, Seat, ShardHost,
+    admission::{Admitted, draining},
+    door::wait_ms,
+    reading::resolve,
+    reject,
 };
 use tokio::{
     sync::Semaphore,
@@ -65,7 +69,7 @@ struct Inner {
     map: ShardMap,
     /// The shards that this node holds; nothing once it has stopped, so that a forgotten router keeps no file open.
     seats: RwLock<Seats>,
-    ingress: Semaphore,
+    ingress: Arc<Semaphore>,
     copies: Arc<Semaphore>,
     who: Who,
     /// How long a forward may take before it is repeated.
@@ -85,7 +89,7 @@ impl fmt::Debug for Router {
 impl Router {
     pub(crate) fn new(map: ShardMap, host: &ShardHost, who: Who, profile: Profile) -> Self {
         let seats = RwLock::new(host.seats().into());
-        let ingress = Semaphore::new(INGRESS_PERMITS);
+        let ingress = Arc::new(Semaphore::new(INGRESS_PERMITS));
         let hints = Mutex::new(vec![None; host.seats().len()]);
         let states = OnceLock::new();
         let copies = Arc::new(Semaphore::new(COPIES_MAX));
@@ -127,7 +131,7 @@ impl Router {
     /// # Errors
     /// The rejection that the caller gets.
     pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
-        let _permit = self.inner.ingress.try_acquire().map_err(|_| {
+        let permit = Arc::clone(&self.inner.ingress).try_acquire_owned().map_err(|_| {
             let detail = "this node works on as many commands as it may";
             Rejection::gateway(RejectionCode::Overloaded, detail).after_ms(100)
         })?;
@@ -138,7 +142,7 @@ impl Router {
             Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard")
         })?;
         let seat = self.seat(shard)?;
-        self.decided(&seat, envelope).await
+        self.decided(&seat, envelope, Arc::new(permit)).await
     }
 
     /// Tries until there is a definite answer, or the deadline, or nobody leads for too long.
@@ -146,6 +150,7 @@ impl Router {
         &self,
         seat: &Arc<Seat>,
         envelope: CommandEnvelope,
+        permit: Admitted,
     ) -> Result<Receipt, Rejection> {
         let began = Instant::now();
         let deadline = began + Duration::from_millis(wait_ms(&envelope));
@@ -155,7 +160,7 @@ impl Router {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let outcome = match self.prepared(seat, &envelope, &mut resolved, left).await {
-                Ok(attempt) => self.attempt(seat, attempt, silence).await,
+                Ok(attempt) => self.attempt(seat, attempt, &permit, silence).await,
                 Err(no) => Err(no),
             };
             let no = match outcome {
@@ -213,10 +218,15 @@ impl Router {
         &self,
         seat: &Arc<Seat>,
         envelope: CommandEnvelope,
+        permit: &Admitted,
         silence: Duration,
     ) -> Result<Receipt, Rejection> {
         match self.route(seat) {
-            Route::Here => gate::decide(&Door::new(Arc::clone(seat)), envelope).await,
+            // The permit stays with the work here, however long the caller waits.
+            Route::Here => {
+                let door = Door::for_admitted(Arc::clone(seat), Arc::clone(permit));
+                gate::decide(&door, envelope).await
+            }
             Route::There(gate) => self.forwarded(seat, &gate, envelope, silence).await,
             Route::Nobody => Err(seat.why_closed()),
         }
@@ -282,13 +292,6 @@ impl Router {
             let detail = format!("there is no shard {shard}");
             Rejection::gateway(RejectionCode::InvalidRequest, detail)
         })
-    }
-}
-
-fn wait_ms(envelope: &CommandEnvelope) -> u64 {
-    match envelope.remaining_ms {
-        0 => DEADLINE_MS_DEFAULT,
-        ms => ms.min(DEADLINE_MS_MAX),
     }
 }
 

@@ -204,10 +204,10 @@ impl ShardLog {
         Some(proposal::node(to))
     }
 
-    /// Returns who may follow a leader that is gone: of all voters that answer at once, this one included, those whose
-    /// log is longest. Nobody else can be elected while they live.
-    pub async fn heirs(&self, leader: NodeId) -> Vec<NodeId> {
-        leadership::heirs(&self.replica, leader).await
+    /// Returns who may follow a leader that is gone: of all voters that answer within `patience`, this one included, those
+    /// whose log is longest. Nobody else can be elected while they live.
+    pub async fn heirs(&self, leader: NodeId, patience: Duration) -> Vec<NodeId> {
+        leadership::heirs(&self.replica, leader, patience).await
     }
 
     /// Stands for election at once because the leader's process is known to be gone.

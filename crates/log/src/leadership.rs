@@ -140,11 +140,9 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
     }
 }
 
-/// How long a voter may take to say how long its log is, when it is asked because the leader is gone.
-const HEIR_PATIENCE: Duration = Duration::from_millis(60);
-
-/// Returns who may follow a leader that is gone: of all voters that answer, those whose log is longest, by their ids.
-pub(crate) async fn heirs(replica: &Replica, leader: NodeId) -> Vec<NodeId> {
+/// Returns who may follow a leader that is gone: of all voters that answer within `patience`, those whose log is longest,
+/// by their ids.
+pub(crate) async fn heirs(replica: &Replica, leader: NodeId, patience: Duration) -> Vec<NodeId> {
     let (_, own) = replica.tail.extent();
     let term = replica.raft.server_metrics().borrow_watched().vote.leader_id.term;
     // A question that changes nothing at the other side and is answered with the end of its log.
@@ -156,7 +154,7 @@ pub(crate) async fn heirs(replica: &Replica, leader: NodeId) -> Vec<NodeId> {
         }
         let request = LogRequest::PreVote { vote, last: own };
         let (lane, shard) = (Lane::Urgent, replica.shard);
-        match replica.transport.ask(node, &member.peer, shard, lane, request, HEIR_PATIENCE).await {
+        match replica.transport.ask(node, &member.peer, shard, lane, request, patience).await {
             Ok(LogResponse::Vote { last, .. }) => Some((last, node)),
             _ => None,
         }

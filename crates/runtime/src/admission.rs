@@ -77,6 +77,9 @@ pub struct Admission {
     emptied: tokio::sync::Notify,
 }
 
+/// The permit with which a command came in at the edge of this node. All its attempts share it.
+pub type Admitted = Arc<tokio::sync::OwnedSemaphorePermit>;
+
 /// The right to send one message to one instance. Given back when dropped.
 #[derive(Debug)]
 pub struct Permit {

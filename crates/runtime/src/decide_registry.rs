@@ -102,7 +102,7 @@ pub fn decide(
             let valid = KeyState::Valid { hash: *hash, name: name.clone(), roles: roles.clone() };
             Ok(judge.put_key(judge.tenant(rows)?, id, valid, (name, roles), rows))
         }
-        Command::RevokeKey { id } => judge.revoke_key(judge.tenant(rows)?, id, rows),
+        Command::RevokeKey { id } => Ok(judge.revoke_key(judge.tenant(rows)?, id, rows)),
         Command::SetQuota(quota) => Ok(judge.set_quota(judge.tenant(rows)?, quota)),
         Command::PutSchedule { .. } => Err(reject::not_in_this_release("a schedule")),
         Command::PutBatch { .. } | Command::StopBatch { .. } => {
@@ -272,15 +272,15 @@ impl<'a> Judge<'a> {
         self.entry(Body::KeySet { tenant: tenant.clone(), id: id.into(), state, asked })
     }
 
-    fn revoke_key(self, tenant: &TenantId, id: &str, rows: &Rows) -> Result<Entry, Rejection> {
+    fn revoke_key(self, tenant: &TenantId, id: &str, rows: &Rows) -> Entry {
         if !rows.key_exists {
             let detail = format!("there is no key {id}");
-            return Err(Rejection::gateway(RejectionCode::InvalidRequest, detail));
+            return self.refuse(RejectionCode::InvalidRequest, detail, "revoke-key");
         }
         let body = text(&KeyBody { id, name: None, roles: None, revoked: true });
         let asked = self.asked(ReceiptKind::Accepted, body);
         let (tenant, id) = (tenant.clone(), id.into());
-        Ok(self.entry(Body::KeySet { tenant, id, state: KeyState::Revoked, asked }))
+        self.entry(Body::KeySet { tenant, id, state: KeyState::Revoked, asked })
     }
 
     fn set_quota(self, tenant: &TenantId, quota: &Quota) -> Entry {

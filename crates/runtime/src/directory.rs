@@ -1,8 +1,8 @@
 //! Process groups: where an instance or a shard's gateway is found. A hint, never an authority.
 //!
-//! Four kinds of group: `shard/<id>` for every replica's gateway, `shard-leader/<id>` for the leader's, `registry/<id>` for
-//! the leader's registry, and `wf/<tenant>/<id>` for each live instance on its own node. A group may be empty, late or wrong; the worst that costs is a
-//! retry, because the log decides who may speak.
+//! Three kinds of group: `shard-leader/<id>` for the leader's gateway, `registry/<id>` for its registry, and
+//! `wf/<tenant>/<id>` for each live instance. A group may be empty, late or wrong; the worst that costs is a retry, because
+//! the log decides who may speak. What other nodes can see of a shard, `cluster` keeps in groups of its own.
 //!
 //! Groups belong to the process, so each node has a scope of its own: two nodes in one process (tests) do not meet.
 //!
@@ -44,9 +44,8 @@ impl Directory {
         self.find(&instance_group(key)).map(Into::into)
     }
 
-    /// Joins the groups of a shard's gateway; a leader's says so too.
+    /// Joins the group of a led shard's gateway.
     pub fn announce_leader(&self, shard: ShardId, actor: &ActorCell) {
-        pg::join_scoped(self.scope.clone(), format!("shard/{shard}"), vec![actor.clone()]);
         pg::join_scoped(self.scope.clone(), leader_group(shard), vec![actor.clone()]);
     }
 

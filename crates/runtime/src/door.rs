@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Admission, Pool},
+    admission::{Admitted, Permit, Pool},
     fire,
     message::{Ask, Delivery, GatewayMessage, RegistryMessage, Reply},
     reign::Reign,
@@ -42,6 +42,7 @@ const AGAIN: Duration = Duration::from_millis(10);
 #[derive(Clone, Debug)]
 pub struct Door {
     seat: Arc<Seat>,
+    admitted: Option<Admitted>,
 }
 
 /// Why a delivery did not reach an instance, or came back without an answer.
@@ -56,13 +57,20 @@ impl Door {
     /// Returns the door of a shard.
     #[must_use]
     pub fn new(seat: Arc<Seat>) -> Self {
-        Self { seat }
+        Self { seat, admitted: None }
+    }
+
+    /// Returns the door of a shard for work that a permit of this node has let in. The permit stays with the work: it is
+    /// given back when the caller has gone and no actor has the command any more.
+    #[must_use]
+    pub fn for_admitted(seat: Arc<Seat>, permit: Admitted) -> Self {
+        Self { seat, admitted: Some(permit) }
     }
 
     /// Returns the door of the shard that is led under this reign.
     #[must_use]
     pub fn of(reign: &Reign) -> Self {
-        Self { seat: Arc::clone(reign.seat()) }
+        Self::new(Arc::clone(reign.seat()))
     }
 
     /// Returns the shard behind the door.
@@ -81,7 +89,7 @@ impl Door {
         envelope: CommandEnvelope,
     ) -> Result<Receipt, Rejection> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
-        let ask = Arc::new(Ask::new(envelope));
+        let ask = Arc::new(Ask::admitted(envelope, self.admitted.clone()));
         let reply = self.take_through(key, &ask, Pool::Client, deadline).await?;
         answered(reply, &ask)
     }
@@ -100,10 +108,10 @@ impl Door {
     pub async fn register(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
         let closed_at = deadline.min(Instant::now() + OPENING_WAIT);
-        let ask = Arc::new(Ask::new(envelope));
+        let ask = Arc::new(Ask::admitted(envelope, self.admitted.clone()));
         let place = registry_place(&ask.envelope.target);
         loop {
-            let permit = self.seat.admission().admit(&place, Pool::Client)?;
+            let permit = self.admit(&place, &ask, Pool::Client)?;
             let (reply, answer) = oneshot::channel();
             let delivery = Box::new(Delivery { ask: Arc::clone(&ask), permit, reply });
             let registry = self.seat.directory().find_registry(self.seat.shard());
@@ -161,11 +169,7 @@ impl Door {
         pool: Pool,
         deadline: Instant,
     ) -> Result<Result<Reply, Miss>, Rejection> {
-        let permit = match Admission::admit(self.seat.admission(), key, pool) {
-            Ok(permit) => permit,
-            Err(no) if ask.may_be_proposed() => return Err(reject::after_unknown(no)),
-            Err(no) => return Err(no),
-        };
+        let permit = self.admit(key, ask, pool)?;
         let (reply, answer) = oneshot::channel();
         let delivery = Box::new(Delivery { ask: Arc::clone(ask), permit, reply });
         let unsent = match self.seat.directory().find_instance(key) {
@@ -189,6 +193,15 @@ impl Door {
         }
     }
 
+    /// Takes a permit for one attempt. Where one before it may have been proposed, a full or a draining shard says nothing
+    /// about the command.
+    fn admit(&self, place: &InstanceKey, ask: &Ask, pool: Pool) -> Result<Permit, Rejection> {
+        self.seat.admission().admit(place, pool).map_err(|no| match ask.may_be_proposed() {
+            true => reject::after_unknown(no),
+            false => no,
+        })
+    }
+
     /// Says how it ends for a command that finds nobody here; nothing if it is worth waiting for.
     fn given_up(&self, ask: &Ask, closed_at: Instant) -> Option<Rejection> {
         match (ask.may_be_proposed(), self.seat.leads()) {
@@ -202,7 +215,9 @@ impl Door {
     }
 }
 
-fn wait_ms(envelope: &CommandEnvelope) -> u64 {
+/// Returns how long whoever sends a command waits for its answer.
+#[must_use]
+pub fn wait_ms(envelope: &CommandEnvelope) -> u64 {
     match envelope.remaining_ms {
         0 => DEADLINE_MS_DEFAULT,
         ms => ms.min(DEADLINE_MS_MAX),

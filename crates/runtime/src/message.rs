@@ -13,7 +13,7 @@ use std::sync::{
 use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection};
 use tokio::sync::oneshot;
 
-use crate::admission::Permit;
+use crate::admission::{Admitted, Permit};
 
 /// How the work on a delivery ended.
 #[derive(Debug)]
@@ -37,14 +37,22 @@ pub struct Ask {
     /// The name of its receipt.
     pub hash: KeyHash,
     may_be_proposed: AtomicBool,
+    /// Given back with the command, so never while an actor works on it.
+    _admitted: Option<Admitted>,
 }
 
 impl Ask {
     /// Takes a command.
     #[must_use]
     pub fn new(envelope: CommandEnvelope) -> Self {
+        Self::admitted(envelope, None)
+    }
+
+    /// Takes a command that was let in with this permit, if with any.
+    #[must_use]
+    pub fn admitted(envelope: CommandEnvelope, admitted: Option<Admitted>) -> Self {
         let hash = envelope.key_hash();
-        Self { envelope, hash, may_be_proposed: AtomicBool::new(false) }
+        Self { envelope, hash, may_be_proposed: AtomicBool::new(false), _admitted: admitted }
     }
 
     /// Says that the log gets to see it now: from here on only the log's answer is certain. Returns what was said before.

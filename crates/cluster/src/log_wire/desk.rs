@@ -9,12 +9,15 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use statehouse_contract::{NodeId, ShardId, codec, limits::FRAME_BYTES_MAX};
-use statehouse_log::ShardLog;
+use statehouse_log::{LogResponse, ShardLog};
 use tokio::{
     io::{AsyncWriteExt as _, BufReader, WriteHalf, split},
     net::{TcpListener, TcpStream},
@@ -43,17 +46,20 @@ const WRITE_BYTES: usize = 256 * 1024;
 
 /// The shards of this node, for those who answer questions about them; empty before they are open and after the end.
 #[derive(Clone, Default)]
-pub(crate) struct Shelf(Arc<RwLock<Vec<ShardLog>>>);
+pub(crate) struct Shelf {
+    shards: Arc<RwLock<Vec<ShardLog>>>,
+    is_leaving: Arc<AtomicBool>,
+}
 
 impl Shelf {
     /// Puts the shards there, in order of their numbers.
     pub(crate) fn fill(&self, shards: Vec<ShardLog>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = shards;
+        *self.shards.write().unwrap_or_else(PoisonError::into_inner) = shards;
     }
 
     /// Returns a shard.
     pub(crate) fn shard(&self, shard: ShardId) -> Option<ShardLog> {
-        let shards = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let shards = self.shards.read().unwrap_or_else(PoisonError::into_inner);
         shards.get(usize::try_from(shard.0).ok()?).cloned()
     }
 
@@ -64,7 +70,26 @@ impl Shelf {
 
     /// Returns all shards.
     pub(crate) fn all(&self) -> Vec<ShardLog> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shards.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says that this node will stop: from now on no leader shall hand it anything.
+    pub(crate) fn leave(&self) {
+        self.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns an answer as this node gives it. One that is leaving has no room for more: a leader offers its place only to
+    /// who says otherwise. To refuse the offer would be too late, because the engine's leader is mute once it has made one
+    /// and the shard would stand still until an election.
+    fn given(&self, answer: LogResponse) -> LogResponse {
+        match answer {
+            LogResponse::Append { ended, echo, applied }
+                if self.is_leaving.load(Ordering::Relaxed) =>
+            {
+                LogResponse::AppendWithoutRoom { ended, echo, applied }
+            }
+            other => other,
+        }
     }
 }
 
@@ -165,13 +190,13 @@ impl Desk {
                 continue;
             };
             let turn = Arc::clone(&working).acquire_owned().await.map_err(io::Error::other)?;
-            let (shard_log, answers) = (self.shelf.shard(shard), answers.clone());
+            let (shelf, answers) = (self.shelf.clone(), answers.clone());
             tasks.spawn(async move {
-                let answer = match shard_log {
-                    Some(log) => {
-                        let answer = log.receive(request).await;
-                        answer.map(|a| a.in_version(version)).map_err(|e| e.to_string().into())
-                    }
+                let answer = match shelf.shard(shard) {
+                    Some(log) => match log.receive(request).await {
+                        Ok(answer) => Ok(shelf.given(answer).in_version(version)),
+                        Err(error) => Err(error.to_string().into()),
+                    },
                     None => Err(format!("shard {shard} is not open here").into()),
                 };
                 let _ = send(&answers, &ToLane::Answer { id, answer }).await;

@@ -108,6 +108,11 @@ impl Lane {
         Self { to, next: AtomicU64::new(0), queue, open, task }
     }
 
+    /// Returns how many questions it has had.
+    pub(super) fn asked(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// Asks and waits for the answer, at most so long.
     pub(super) async fn ask(
         &self,

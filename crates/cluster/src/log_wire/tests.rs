@@ -4,9 +4,11 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use statehouse_contract::{Build, MemberDocument, Members, NodeId, ShardId, Standing};
 use statehouse_log::{
-    Lane as LaneName, LogRequest, NoPeers, Origin, Peer, Reserve, Transport as _, TransportError,
+    Lane as LaneName, LogRequest, LogResponse, NoPeers, Origin, Peer, Transport as _,
+    TransportError,
+    transport::{LogPosition, StoredVote},
 };
-use statehouse_runtime::{Builds, HostConfig, Profile, ShardHost, Tuning};
+use statehouse_runtime::{Builds, HostConfig, Profile, Reserve, ShardHost, Tuning};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -16,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Ground, LogWire,
+    Asked, Ground, LogWire,
     desk::{self, Desk, Shelf},
     greeting::{self, GreetingError, Hello, Purpose, Welcome},
     join::{self, JoinDesk, JoinGrant, JoinRequest, Served},
@@ -223,6 +225,97 @@ async fn a_connection_that_breaks_is_told_to_whoever_watches_for_the_dead() {
     drop(one);
     let lost = timeout(SOON, two.lost.recv()).await.expect("it is noticed");
     assert_eq!(lost, Some(node(1, 1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_leaves_has_no_room_for_leadership() {
+    let directory = tempfile::tempdir().unwrap();
+    let (leader, own) = (node(1, 1), node(2, 1));
+    let host = ShardHost::start(HostConfig {
+        data: directory.path().to_owned(),
+        node: own,
+        shards: 1,
+        profile: Profile::Local,
+        reserve: Reserve::Bytes(0),
+        origin: Origin::Found([leader, own].map(|node| (node, Peer::default())).into()),
+        transport: Arc::new(NoPeers),
+        builds: Builds::default(),
+        clock: Arc::new(Stopped),
+        tuning: Tuning::standard(),
+    });
+    let host = host.await.unwrap();
+    let shelf = Shelf::default();
+    shelf.fill(host.seats().iter().map(|seat| seat.log().clone()).collect());
+    let ground = ground(own, CLUSTER, SECRET, Roll::default());
+    let two = answering_with(ground, shelf.clone()).await;
+    let one = LogWire::new(self::ground(leader, CLUSTER, SECRET, Roll::default()));
+    let peer = Peer { address: two.address.to_string().into() };
+    let has_room = async || {
+        let founded = Some(LogPosition { term: 0, index: 0 });
+        let vote = StoredVote { term: 5, node: leader.raft(), is_granted: true };
+        let (records, previous, committed) = (Vec::new(), founded, founded);
+        let beat = LogRequest::Append { vote, previous, records, committed, echo: 0 };
+        let asking = async {
+            loop {
+                let lane = LaneName::Append;
+                match one.ask(own, &peer, ShardId(0), lane, beat.clone(), SOON).await {
+                    Ok(LogResponse::Append { .. }) => return true,
+                    Ok(LogResponse::AppendWithoutRoom { .. }) => return false,
+                    Ok(other) => panic!("another answer: {other:?}"),
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        };
+        timeout(SOON, asking).await.expect("it answers a heartbeat")
+    };
+    assert!(has_room().await);
+    shelf.leave();
+    assert!(!has_room().await, "a leader would hand over to a node that is about to stop");
+    shelf.fill(Vec::new());
+    host.drain(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_lane_to_a_node_that_is_gone_is_closed_when_nobody_asks_any_more() {
+    let two = answering(Roll::default()).await;
+    let (gone, other) = (node(2, 1), node(3, 1));
+    let address = two.address.to_string();
+    let roll = Roll::default();
+    let row = |node, standing| (node, document(&address, standing));
+    roll.set(Members([row(gone, Standing::Removed), row(other, Standing::Active)].into()));
+    let one = LogWire::new(ground(node(1, 1), CLUSTER, SECRET, roll));
+    let following = one.follow();
+    let leads_to = |node: NodeId| one.lanes().keys().any(|(to, _)| *to == node);
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let waiting = async {
+            while !is_so() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(SOON, waiting).await
+    };
+    until(&|| leads_to(other)).await.expect("it follows the list");
+    // The engine learns of the removal later than the list.
+    let _ = ask(&one, two.address).await;
+    assert!(leads_to(gone));
+    until(&|| !leads_to(gone)).await.expect("nobody asks any more");
+    assert!(leads_to(other), "a member is not closed however quiet it is");
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_lane_to_a_node_that_is_gone_stays_while_it_is_asked() {
+    let two = answering(Roll::default()).await;
+    let one = LogWire::new(ground(node(1, 1), CLUSTER, SECRET, Roll::default()));
+    let gone = Members([(node(2, 1), document("", Standing::Removed))].into());
+    let mut known = Asked::new();
+    for _ in 0..3 {
+        let _ = ask(&one, two.address).await;
+        one.close_idle(&gone, &mut known);
+        assert_eq!(one.lanes().len(), 1);
+    }
+    one.close_idle(&gone, &mut known);
+    assert!(one.lanes().is_empty());
 }
 
 #[tokio::test]

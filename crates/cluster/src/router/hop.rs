@@ -80,25 +80,14 @@ impl Router {
     ) -> Result<Receipt, Rejection> {
         let (shard, left) = (seat.shard(), Duration::from_millis(envelope.remaining_ms));
         let asked = Asked::Submit { shard, envelope: Box::new(envelope) };
-        let frame = codec::encode(&asked).map_err(|error| {
-            Rejection::gateway(RejectionCode::PayloadTooLarge, error.to_string())
-        })?;
         let mut leadership = seat.log().leadership();
         leadership.mark_unchanged();
-        let asking = gate.call(|reply| GateMessage::Rpc(frame, reply), Some(silence.min(left)));
         let told = tokio::select! {
-            told = asking => told,
+            told = ask(gate, &asked, silence.min(left)) => told,
             // Another leader: the old one may have written it or not, and will perhaps never say.
             _ = leadership.changed() => return Err(reject::unknown()),
         };
-        let bytes = match told {
-            Ok(CallResult::Success(bytes)) => bytes,
-            // Nothing was sent: the gate is known to be gone.
-            Err(MessagingErr::ChannelClosed) => return Err(seat.why_closed()),
-            // It may have arrived.
-            Ok(_) | Err(_) => return Err(reject::unknown()),
-        };
-        match codec::decode(&bytes) {
+        match told {
             Ok(Told::Receipt(receipt)) => Ok(*receipt),
             Ok(Told::Rejected(no)) => Err(*no),
             Ok(Told::NotLeader { term, leader }) => {
@@ -117,7 +106,11 @@ impl Router {
                     "the node that leads the shard runs a build that cannot read this command",
                 ))
             }
-            Err(_) => Err(reject::unknown()),
+            Err(Unanswered::TooLarge(detail)) => {
+                Err(Rejection::gateway(RejectionCode::PayloadTooLarge, detail))
+            }
+            Err(Unanswered::NotSent) => Err(seat.why_closed()),
+            Err(Unanswered::Unknown) => Err(reject::unknown()),
         }
     }
 
@@ -139,17 +132,9 @@ impl Router {
             Route::Here => seat.log().transfer(to).await.ok_or_else(nobody),
             Route::Nobody => Err(seat.why_closed()),
             Route::There(gate) => {
-                let question = codec::encode(&Asked::HandOver { shard, to });
-                let question = question.map_err(|error| bad(error.to_string()))?;
-                let asked =
-                    gate.call(|reply| GateMessage::Rpc(question, reply), Some(self.inner.silence));
-                let told = match asked.await {
-                    Ok(CallResult::Success(bytes)) => codec::decode(&bytes).ok(),
-                    Ok(_) | Err(_) => None,
-                };
-                match told {
-                    Some(Told::HandedOver { to }) => to.ok_or_else(nobody),
-                    _ => Err(reject::not_proposed_here()),
+                match ask(&gate, &Asked::HandOver { shard, to }, self.inner.silence).await {
+                    Ok(Told::HandedOver { to }) => to.ok_or_else(nobody),
+                    Ok(_) | Err(_) => Err(reject::not_proposed_here()),
                 }
             }
         }
@@ -158,13 +143,34 @@ impl Router {
 
 /// Asks a node whether an actor is awake there; nothing if it does not say.
 pub(super) async fn awake_at(node: NodeId, key: &InstanceKey, silence: Duration) -> Option<bool> {
-    let question = codec::encode(&Asked::Place { key: key.clone() }).ok()?;
-    let agent = gate::agent(node)?;
-    let asked = agent.call(|reply| GateMessage::Rpc(question, reply), Some(silence)).await;
-    let Ok(CallResult::Success(bytes)) = asked else { return None };
-    match codec::decode(&bytes) {
+    match ask(&gate::agent(node)?, &Asked::Place { key: key.clone() }, silence).await {
         Ok(Told::Place { awake }) => Some(awake),
         Ok(_) | Err(_) => None,
+    }
+}
+
+/// Why a question has no answer.
+enum Unanswered {
+    /// It does not fit into a frame.
+    TooLarge(String),
+    /// Nothing left this node: the actor on the other side is known to be gone.
+    NotSent,
+    /// It may have arrived.
+    Unknown,
+}
+
+/// Asks an actor of another node and waits for its answer, at most so long.
+async fn ask(
+    actor: &ActorRef<GateMessage>,
+    asked: &Asked,
+    patience: Duration,
+) -> Result<Told, Unanswered> {
+    let frame = codec::encode(asked).map_err(|error| Unanswered::TooLarge(error.to_string()))?;
+    match actor.call(|reply| GateMessage::Rpc(frame, reply), Some(patience)).await {
+        Ok(CallResult::Success(bytes)) => codec::decode(&bytes).map_err(|_| Unanswered::Unknown),
+        // The mailbox of the proxy is closed and has given the message back.
+        Err(MessagingErr::SendErr(_) | MessagingErr::ChannelClosed) => Err(Unanswered::NotSent),
+        Ok(_) | Err(_) => Err(Unanswered::Unknown),
     }
 }
 

@@ -256,9 +256,10 @@ async fn who_has_less_than_another_follower_is_no_heir() {
     cut(&[late.node()]);
     three.put(2).await;
     cut(&[late.node(), old]);
-    assert_eq!(late.heirs(old).await, [late.node()], "it cannot ask the other");
+    let patience = Duration::from_millis(60);
+    assert_eq!(late.heirs(old, patience).await, [late.node()], "it cannot ask the other");
     cut(&[old]);
-    let heirs = [late.heirs(old).await, other.heirs(old).await];
+    let heirs = [late.heirs(old, patience).await, other.heirs(old, patience).await];
     // If all this took so long that the engine's own election has come first, the other leads and nobody is late.
     let still = *other.leadership().borrow() == Leadership::Following { leader: Some(old) };
     if still {

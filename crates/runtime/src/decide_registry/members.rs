@@ -84,7 +84,7 @@ pub(super) fn remove(judge: Judge<'_>, node: NodeId, rows: &Rows) -> Result<Entr
     let members = &rows.members;
     let Some(document) = members.0.get(&node).filter(|_| members.has(node)) else {
         let detail = format!("{node} is no member");
-        return Err(Rejection::gateway(RejectionCode::InvalidRequest, detail));
+        return Ok(judge.refuse(RejectionCode::InvalidRequest, detail, "remove-member"));
     };
     if members.present().count() == 1 {
         let detail = format!("{node} is the last member: a cluster without members is no cluster");

@@ -240,6 +240,11 @@ impl Puppet {
         Self { heard, actor }
     }
 
+    /// Ends it, and returns once it is gone.
+    pub(super) async fn end(self) {
+        self.actor.stop_and_wait(None, None).await.unwrap();
+    }
+
     pub(super) fn heard(&self) -> Vec<CommandEnvelope> {
         self.heard.lock().unwrap().clone()
     }

@@ -3,15 +3,19 @@
 use std::{sync::Arc, time::Duration};
 
 use statehouse_contract::{
-    Command, DefinitionRef, Digest, InstanceKey, Json, ReceiptKind, RejectionCode, TenantId,
+    Command, CommandEnvelope, DefinitionRef, Digest, InstanceKey, Json, Quota, ReceiptKind,
+    RejectionCode, Target, TenantId,
     limits::{SHARD_PERMITS, SHARD_PERMITS_RESERVED},
 };
+use tokio::sync::Semaphore;
 
 use super::{
     chorus::{Chorus, Hears, replace_last},
-    fixture::{DOOR, Fixture, envelope, key},
+    fixture::{DOOR, Fixture, envelope, key, tenant},
 };
-use crate::{Tuning, admission::Pool};
+use crate::{Door, Tuning, admission::Pool};
+
+const NO_QUOTA: Quota = Quota { commands_per_s: None, instances: None, refusals_per_s: None };
 
 async fn house_and_chorus() -> (Fixture, Chorus) {
     let chorus = Chorus::default();
@@ -68,6 +72,52 @@ async fn an_actor_that_dies_with_its_proposal_leaves_no_certain_no_behind() {
     assert_eq!(other.code, RejectionCode::Draining);
     chorus.hears(Hears::All);
     house.until("it was done", async |house| house.read("a").await.version == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_registry_that_dies_with_its_proposal_leaves_no_certain_no_behind() {
+    let (house, chorus) = house_and_chorus().await;
+    let before = last(&house);
+    chorus.hears(Hears::NoEntry);
+    let sent = house.register("quota", Command::SetQuota(NO_QUOTA));
+    let dies = async {
+        house.until("it is in the log", async |house| last(house) > before).await;
+        house.seat().admission().begin_drain();
+        let shard = house.seat().shard();
+        house.seat().directory().find_registry(shard).unwrap().kill();
+    };
+    let (told, ()) = tokio::join!(sent, dies);
+    assert_eq!(told.unwrap_err().code, RejectionCode::DeadlineExceeded);
+    let other = house.register("new", Command::SetQuota(NO_QUOTA)).await.unwrap_err();
+    assert_eq!(other.code, RejectionCode::Draining);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_permit_of_the_edge_stays_with_the_work_when_the_caller_goes() {
+    let (house, chorus) = house_and_chorus().await;
+    house.start("a", "s").await.unwrap();
+    let edge = Arc::new(Semaphore::new(2));
+    let enter = || {
+        let permit = Arc::clone(&edge).try_acquire_owned().unwrap();
+        Door::for_admitted(Arc::clone(house.seat()), Arc::new(permit))
+    };
+    let in_brief = |name: &str, command| {
+        let sent = envelope(&key("a"), name, command);
+        CommandEnvelope { remaining_ms: 200, ..sent }
+    };
+    chorus.hears(Hears::NoEntry);
+    let open =
+        Command::Send { event: "open".into(), data: Json::empty_object(), postpone_ms: None };
+    let late = enter().deliver(&key("a"), in_brief("k", open)).await.unwrap_err();
+    assert_eq!(late.code, RejectionCode::DeadlineExceeded);
+    assert_eq!(edge.available_permits(), 1, "the caller has gone, the proposal has not");
+    let quota = in_brief("quota", Command::SetQuota(NO_QUOTA));
+    let quota = CommandEnvelope { target: Target::Tenant(tenant()), ..quota };
+    let late = enter().register(quota).await.unwrap_err();
+    assert_eq!(late.code, RejectionCode::DeadlineExceeded);
+    assert_eq!(edge.available_permits(), 0);
+    chorus.hears(Hears::All);
+    house.until("both came back", async |_| edge.available_permits() == 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
