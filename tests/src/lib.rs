@@ -8,6 +8,7 @@ pub mod cluster;
 mod cuts;
 pub mod member;
 pub mod node;
+pub mod patience;
 pub mod stage;
 pub mod transcript;
 pub mod trial;

@@ -26,8 +26,9 @@ use statehouse_lab::{
 use statehouse_sdk::{Client, Options};
 
 use crate::{
-    cluster::{Cluster, PATIENCE},
+    cluster::Cluster,
     node::{Answer, Question},
+    patience::PATIENCE,
 };
 
 /// Longer than any trial: a load ends when its test has seen enough.

@@ -8,25 +8,11 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use statehouse_lab::ServerError;
-use statehouse_tests::{binary::binary, stage::Stage};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Asks again until the answer is as wanted.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask() {
-            Ok(found) => return found,
-            Err(last) => assert!(Instant::now() < deadline, "{what}: {last}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use statehouse_tests::{binary::binary, patience::until, stage::Stage};
 
 #[test]
 fn a_terminated_node_answers_what_it_admitted_and_ends_with_zero() {

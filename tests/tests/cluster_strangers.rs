@@ -14,7 +14,8 @@ use std::{
 
 use statehouse_judge::Demands;
 use statehouse_tests::{
-    cluster::{Cluster, NODES, PATIENCE},
+    cluster::{Cluster, NODES},
+    patience::PATIENCE,
     trial::Trial,
 };
 
