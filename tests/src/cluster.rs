@@ -41,6 +41,12 @@ const LINES: &str = "warn,openraft=error,statehouse_log=info,statehouse_cluster:
 
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Returns the numbers of all nodes but one.
+#[must_use]
+pub fn others(node: u32) -> Vec<u32> {
+    (1..=NODES).filter(|number| *number != node).collect()
+}
+
 /// Three nodes.
 #[derive(Debug)]
 pub struct Cluster {
@@ -111,10 +117,21 @@ impl Cluster {
         self.nodes[&node].api()
     }
 
+    /// Returns the base address of a node.
+    #[must_use]
+    pub fn url(&self, node: u32) -> String {
+        format!("http://{}", self.api(node))
+    }
+
     /// Returns the base addresses of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.values().map(|node| format!("http://{}", node.api())).collect()
+        self.nodes.keys().map(|node| self.url(*node)).collect()
+    }
+
+    /// Returns the folder of everything that the cluster writes.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Returns a node's own directory.
