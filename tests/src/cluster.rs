@@ -26,15 +26,13 @@ use crate::{
     binary::binary,
     member::{self, Leads, Member},
     node::{Answer, Question, ask},
+    patience::{LOOK, PATIENCE, found},
     stage::START_WITHIN,
 };
 
-/// How long anything that must happen may take on a machine that has much to do; nothing is measured by it.
-pub const PATIENCE: Duration = Duration::from_secs(90);
 /// How many nodes there are.
 pub const NODES: u32 = 3;
 
-pub(crate) const LOOK: Duration = Duration::from_millis(20);
 const VIEW_WITHIN: Duration = Duration::from_secs(2);
 const TOKEN: &str = "a-token-for-tests";
 const LOG_TAIL: usize = 6_000;
@@ -42,6 +40,12 @@ const LOG_TAIL: usize = 6_000;
 const LINES: &str = "warn,openraft=error,statehouse_log=info,statehouse_cluster::faults=info";
 
 static TURN: Mutex<()> = Mutex::new(());
+
+/// Returns the numbers of all nodes but one.
+#[must_use]
+pub fn others(node: u32) -> Vec<u32> {
+    (1..=NODES).filter(|number| *number != node).collect()
+}
 
 /// Three nodes.
 #[derive(Debug)]
@@ -113,10 +117,21 @@ impl Cluster {
         self.nodes[&node].api()
     }
 
+    /// Returns the base address of a node.
+    #[must_use]
+    pub fn url(&self, node: u32) -> String {
+        format!("http://{}", self.api(node))
+    }
+
     /// Returns the base addresses of all nodes.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
-        self.nodes.values().map(|node| format!("http://{}", node.api())).collect()
+        self.nodes.keys().map(|node| self.url(*node)).collect()
+    }
+
+    /// Returns the folder of everything that the cluster writes.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Returns a node's own directory.
@@ -271,17 +286,8 @@ impl Cluster {
     ///
     /// # Panics
     /// If it is not found in time.
-    pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match look() {
-                Ok(found) => return found,
-                Err(last) if Instant::now() >= deadline => {
-                    panic!("{what}: {last}\n{}", self.describe());
-                }
-                Err(_) => std::thread::sleep(LOOK),
-            }
-        }
+    pub fn until<T>(&self, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+        found(look).unwrap_or_else(|last| panic!("{what}: {last}\n{}", self.describe()))
     }
 
     /// Waits until these nodes see every shard served by the same leader among them; returns who leads.

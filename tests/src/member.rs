@@ -8,12 +8,11 @@
 use std::{
     collections::BTreeMap,
     process::{Child, Command},
-    time::Instant,
 };
 
 use serde_json::Value;
 
-use crate::cluster::{LOOK, PATIENCE};
+use crate::patience::until;
 
 /// Who leads a shard, since which term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +81,9 @@ impl Member {
         if self.state != State::Parting {
             self.signal(signal);
         }
-        let begun = Instant::now();
-        while !self.is_gone() {
-            assert!(begun.elapsed() < PATIENCE, "{self:?} does not end by SIG{signal}");
-            std::thread::sleep(LOOK);
-        }
+        until(&format!("it ends by SIG{signal}"), || {
+            if self.is_gone() { Ok(()) } else { Err(format!("{self:?} goes on")) }
+        });
         (self.own, self.state) = (None, State::Dead);
     }
 

@@ -8,33 +8,26 @@
 
 use std::{
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread::JoinHandle,
-    time::Duration,
 };
 
 use statehouse_contract::{Digest, Version};
-use statehouse_judge::{Counts, Demands, History, judge};
-use statehouse_lab::{
-    Asked, BenchError, BenchOptions, Length, Mode, Out, Pace, Progress, Recorder, Report, Told,
-    Workload, bench_into, finish,
-};
+use statehouse_judge::{Demands, History, judge};
+use statehouse_lab::{Asked, Out, Recorder, Told, finish};
 use statehouse_sdk::{Client, Options};
 
 use crate::{
-    cluster::{Cluster, PATIENCE},
+    cluster::Cluster,
+    load::Load,
+    member::Leads,
     node::{Answer, Question},
+    patience::PATIENCE,
 };
 
-/// Longer than any trial: a load ends when its test has seen enough.
-const LOAD_MAX: Duration = Duration::from_secs(600);
-/// How long one attempt of the load may take.
-const ATTEMPT: Duration = Duration::from_secs(3);
-const ATTEMPTS_MAX: u32 = 500;
 /// Timers may be as late as an outage is long, and as early as clocks of one machine differ.
 const GRACE_MS: u64 = 20_000;
 const SKEW_MS: u64 = 500;
@@ -103,16 +96,28 @@ impl Order {
 }
 
 impl Trial {
-    /// Begins a history in a folder.
+    /// Begins a history beside a cluster's data.
     ///
     /// # Panics
     /// If the file cannot be made.
     #[must_use]
-    pub fn begin(folder: &Path) -> Self {
-        let file = folder.join("history.jsonl");
+    pub fn begin(cluster: &Cluster) -> Self {
+        let file = cluster.folder().join("history.jsonl");
         let recorder = Arc::new(Recorder::create(&file).expect("the folder takes files"));
         recorder.anchor("local");
         Self { recorder, file, singles: AtomicU64::new(SINGLE) }
+    }
+
+    /// Begins a history with a load of so many clients on all nodes, and waits until so many requests have ended.
+    ///
+    /// # Panics
+    /// If they do not end in time.
+    #[must_use]
+    pub fn under_load(cluster: &Cluster, clients: u32, requests: u64) -> (Self, Load) {
+        let trial = Self::begin(cluster);
+        let load = trial.load_on(cluster, &[1, 2, 3], clients);
+        load.more(cluster, requests);
+        (trial, load)
     }
 
     /// Writes down that something bad begins.
@@ -125,35 +130,17 @@ impl Trial {
         self.recorder.fault_ends(what);
     }
 
-    /// Begins a load of so many clients on all nodes; each follows the leaders and repeats what was cut off.
-    #[must_use]
-    pub fn load(&self, cluster: &Cluster, clients: u32) -> Load {
-        self.load_on(cluster, cluster.urls(), clients)
+    /// Waits until the cluster is whole and writes down that it is over; returns who leads.
+    pub fn whole_after(&self, cluster: &Cluster, what: &str) -> Leads {
+        let leads = cluster.whole();
+        self.healed(what);
+        leads
     }
 
     /// Begins a load of clients that know these nodes only.
     #[must_use]
-    pub fn load_on(&self, cluster: &Cluster, servers: Vec<String>, clients: u32) -> Load {
-        let progress = Arc::new(Progress::default());
-        let options = BenchOptions {
-            servers,
-            token: Some(cluster.token().to_owned()),
-            authority_pem: None,
-            tenant: "default".to_owned(),
-            workload: Workload::order(),
-            mode: Mode::Commands,
-            pace: Pace::Closed,
-            clients,
-            warm_up: Duration::ZERO,
-            length: Length::For(LOAD_MAX),
-            deadline: ATTEMPT,
-            attempts_max: ATTEMPTS_MAX,
-            history: None,
-            progress: Some(Arc::clone(&progress)),
-        };
-        let recorder = Arc::clone(&self.recorder);
-        let thread = std::thread::spawn(move || bench_into(options, recorder));
-        Load { progress, thread: Some(thread) }
+    pub fn load_on(&self, cluster: &Cluster, nodes: &[u32], clients: u32) -> Load {
+        Load::begin(cluster, nodes, clients, Arc::clone(&self.recorder))
     }
 
     /// Sends a command to a node and leaves the answer to be read later.
@@ -181,6 +168,21 @@ impl Trial {
     /// Sends a command to a node and returns the answer; nothing when none came.
     pub fn command(&self, cluster: &Cluster, node: u32, order: &Order) -> Option<Answer> {
         self.answer(self.send(cluster, node, order))
+    }
+
+    /// Sends a command to a node until it is done; every other answer must be one that promises nothing.
+    ///
+    /// # Panics
+    /// If it is neither done nor open, or not done in time.
+    pub fn done(&self, cluster: &Cluster, node: u32, order: &Order) -> Answer {
+        cluster.until(&format!("node {node} does {order:?}"), || {
+            let told = self.command(cluster, node, order).ok_or("no answer")?;
+            match told.status {
+                200 | 201 => Ok(told),
+                503 | 504 => Err(told.body),
+                _ => panic!("neither done nor open: {told:?}"),
+            }
+        })
     }
 
     /// Sends a read of an instance to a node: `linearizable`, `leader` or `stale`.
@@ -249,11 +251,22 @@ impl Trial {
         Some(answer)
     }
 
-    /// Adds what all nodes hold and lets the judge read the history; fails unless it is valid and met the minimums.
+    /// Says that all is well afterwards: every request of the load ended well, the nodes hold the same, the judge agrees.
+    ///
+    /// # Panics
+    /// If it is not.
+    pub fn all_well(self, cluster: &Cluster, load: Load, demands: &Demands) {
+        load.end_well();
+        self.judged(cluster, demands);
+    }
+
+    /// Adds what all nodes hold and lets the judge read the history; fails unless it is valid and met the minimums, and
+    /// prints what was counted.
     ///
     /// # Panics
     /// If a promise was broken; the history is kept and named then.
-    pub fn judged(self, cluster: &Cluster, demands: &Demands) -> Counts {
+    #[expect(clippy::print_stdout, reason = "a test says what its verdict stands on")]
+    pub fn judged(self, cluster: &Cluster, demands: &Demands) {
         let _ = cluster.whole();
         self.recorder.anchor("local");
         let node = |url: String| {
@@ -276,45 +289,6 @@ impl Trial {
             std::fs::copy(&self.file, &kept).expect("there is room for a file");
             panic!("{verdict}\n{dumped:?}\nthe history is kept in {}", kept.display());
         }
-        verdict.counts
-    }
-}
-
-/// A load that runs.
-#[derive(Debug)]
-pub struct Load {
-    progress: Arc<Progress>,
-    thread: Option<JoinHandle<Result<Report, BenchError>>>,
-}
-
-impl Load {
-    /// Waits until so many more requests have ended.
-    ///
-    /// # Panics
-    /// If they do not end in time.
-    pub fn more(&self, cluster: &Cluster, requests: u64) {
-        let enough = self.progress.ended() + requests;
-        cluster.until(&format!("{requests} more requests end"), || {
-            let ended = self.progress.ended();
-            if ended >= enough { Ok(()) } else { Err(format!("{ended} of {enough} have")) }
-        });
-    }
-
-    /// Lets the clients finish what they began and returns the report.
-    ///
-    /// # Panics
-    /// If the load could not run.
-    #[must_use]
-    pub fn end(mut self) -> Report {
-        self.progress.enough();
-        let thread = self.thread.take().expect("a load ends once");
-        let report = thread.join().expect("the load does not panic");
-        report.unwrap_or_else(|error| panic!("the load stopped: {error:?}"))
-    }
-}
-
-impl Drop for Load {
-    fn drop(&mut self) {
-        self.progress.enough();
+        println!("{:?}", verdict.counts);
     }
 }

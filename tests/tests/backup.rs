@@ -13,7 +13,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -22,6 +22,7 @@ use statehouse_lab::{BenchOptions, Launch, Length, Mode, Pace, Server, Workload,
 use statehouse_tests::{
     binary::binary,
     node::{Answer, ask, token},
+    patience::until,
     stage::START_WITHIN,
 };
 
@@ -30,7 +31,6 @@ const KNOWN: usize = 24;
 const TENANT: &str = "/v1/tenants/default";
 /// How long the load runs: longer than a backup of it.
 const LOAD: Duration = Duration::from_secs(6);
-const WITHIN: Duration = Duration::from_secs(60);
 
 /// A state that is left by its timer alone, later than the backup and soon after the restore.
 const SLEEPER: &str = "\
@@ -87,8 +87,9 @@ impl Old {
         // The first node is ready before the last one; a backup asks them all.
         for server in &old.servers {
             let address = server.trim_start_matches("http://").to_owned();
-            until("every node is ready", || {
-                ask(&address, "GET /readyz", &[], "").is_ok_and(|said| said.status == 200)
+            until("every node is ready", || match ask(&address, "GET /readyz", &[], "") {
+                Ok(said) if said.status == 200 => Ok(()),
+                other => Err(format!("{other:?}")),
             });
         }
         old
@@ -123,15 +124,6 @@ fn send(address: &str, token: &str, request: &str, key: &str, body: &str) -> Ans
         headers.push(("idempotency-key", key));
     }
     ask(address, request, &headers, body).unwrap_or_else(|error| panic!("{request}: {error}"))
-}
-
-/// Looks again and again until it is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WITHIN;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "not within {} s: {what}", WITHIN.as_secs());
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn json(text: &str) -> Value {
@@ -227,14 +219,10 @@ fn serve(folder: &Path, config: &Path, api: &str, more: &[&str]) -> Server {
 
 /// Asks until the answer is definite: a shard that changes its leader, or is on its way to a new node, says "not now".
 fn settled(api: &str, token: &str, request: &str, key: &str, body: &str) -> Answer {
-    let deadline = Instant::now() + WITHIN;
-    loop {
+    until(request, || {
         let answer = send(api, token, request, key, body);
-        if !matches!(answer.status, 503 | 504) || Instant::now() >= deadline {
-            return answer;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        if matches!(answer.status, 503 | 504) { Err(answer.body) } else { Ok(answer) }
+    })
 }
 
 /// Everything that was known of the old cluster is true of the new one.
@@ -254,16 +242,18 @@ fn compare(known: &Known, api: &str, token: &str) {
     }
 }
 
-/// The members of a cluster as a node tells them.
-fn members(api: &str, token: &str) -> Vec<String> {
-    // A node that has just begun says 503 until it has caught up.
-    let said = settled(api, token, "GET /v1/cluster", "", "");
-    let told = json(&said.body);
-    let Some(list) = told["members"].as_array() else {
-        panic!("{} {}", said.status, said.body);
-    };
-    let list = list.iter();
-    list.map(|member| member["node"].as_str().unwrap().to_owned()).collect()
+/// Waits until a node tells these members of its cluster.
+fn has_members(api: &str, token: &str, expected: &[&str]) {
+    until(&format!("{expected:?} are the members"), || {
+        // A node that has just begun says 503 until it has caught up.
+        let said = settled(api, token, "GET /v1/cluster", "", "");
+        let told = json(&said.body);
+        let Some(list) = told["members"].as_array() else {
+            panic!("{} {}", said.status, said.body);
+        };
+        let list: Vec<_> = list.iter().map(|member| member["node"].as_str().unwrap()).collect();
+        if list == expected { Ok(()) } else { Err(format!("{list:?}")) }
+    });
 }
 
 fn story(nodes: u16, first: &str, second: &str) {
@@ -308,15 +298,15 @@ fn story(nodes: u16, first: &str, second: &str) {
     assert!(said(&again).contains("is not empty"), "{}", said(&again));
 
     let _one = serve(folder.path(), &config, &api, &[]);
-    until("the first node says who it is", || members(&api, &token) == [first]);
+    has_members(&api, &token, &[first]);
     compare(&known, &api, &token);
     let (config, other, _) = settings(folder.path(), 2, Some(&format!("1={log}")));
     let _two = serve(folder.path(), &config, &other, &["--join"]);
-    until("the second node is a member", || members(&other, &token) == [first, second]);
+    has_members(&other, &token, &[first, second]);
     compare(&known, &other, &token);
     until("the timer fires", || {
         let read = send(&api, &token, &format!("GET {TENANT}/instances/sleeper-1"), "", "");
-        json(&read.body)["status"] == "done"
+        if json(&read.body)["status"] == "done" { Ok(()) } else { Err(read.body) }
     });
     damage(&backup);
 }

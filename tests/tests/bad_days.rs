@@ -8,25 +8,11 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     process::Command,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use statehouse_lab::ServerError;
-use statehouse_tests::{binary::binary, stage::Stage};
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Asks again until the answer is as wanted.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask() {
-            Ok(found) => return found,
-            Err(last) => assert!(Instant::now() < deadline, "{what}: {last}"),
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use statehouse_tests::{binary::binary, patience::until, stage::Stage};
 
 #[test]
 fn a_terminated_node_answers_what_it_admitted_and_ends_with_zero() {
@@ -90,37 +76,50 @@ impl Drop for SmallDisk {
     }
 }
 
-#[test]
-fn a_full_disk_refuses_commands_serves_reads_and_heals() {
-    let folder = tempfile::tempdir().unwrap();
-    // The node's data alone: what it writes to its terminal stays readable.
-    let Some(disk) = SmallDisk::mount(&folder.path().join("data"), "512m") else {
+/// A node whose data alone lies on a small disk (what it writes to its terminal stays readable), with one instance
+/// there; says so and returns nothing where this process may not mount.
+fn on_a_small_disk(folder: &Path) -> Option<(SmallDisk, Stage)> {
+    let Some(disk) = SmallDisk::mount(&folder.join("data"), "512m") else {
         println!("skipped: this process may not mount a file system");
-        return;
+        return None;
     };
-    let stage = Stage::open(folder.path()).unwrap();
+    let stage = Stage::open(folder).unwrap();
     assert_eq!(stage.start_sample("before").status, 201);
-    let filler = disk.0.join("filler");
-    let mut file = fs::File::create(&filler).unwrap();
-    while file.write_all(&[1; 1 << 20]).is_ok() {}
-    drop(file);
+    Some((disk, stage))
+}
 
+/// Starts one instance after the other until one is refused for lack of room; returns its name.
+fn refused_start(stage: &Stage) -> String {
     let mut tries = 0;
-    let refused = until("a refusal", || {
+    let (name, refused) = until("a start is refused", || {
         tries += 1;
-        let answer = stage.start_sample(&format!("full-{tries}"));
+        let name = format!("full-{tries}");
+        let answer = stage.start_sample(&name);
         if answer.status == 503 {
-            Ok(answer)
+            Ok((name, answer))
         } else {
             Err(format!("{} {}", answer.status, answer.body))
         }
     });
     assert!(refused.body.contains("storage_full"), "{}", refused.body);
+    name
+}
+
+#[test]
+fn a_full_disk_refuses_commands_serves_reads_and_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((disk, stage)) = on_a_small_disk(folder.path()) else { return };
+    let filler = disk.0.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    while file.write_all(&[1; 1 << 20]).is_ok() {}
+    drop(file);
+
+    let refused = refused_start(&stage);
     assert_eq!(stage.read("before").status, 200, "reads are served");
 
     fs::remove_file(&filler).unwrap();
     until("recovery", || {
-        let answer = stage.start_sample(&format!("full-{tries}"));
+        let answer = stage.start_sample(&refused);
         if answer.status == 201 {
             Ok(())
         } else {
@@ -129,30 +128,19 @@ fn a_full_disk_refuses_commands_serves_reads_and_heals() {
     });
     let stage = stage.kill_and_start().unwrap();
     assert_eq!(stage.read("before").status, 200);
-    assert_eq!(stage.read(&format!("full-{tries}")).status, 200);
+    assert_eq!(stage.read(&refused).status, 200);
 }
 
 #[test]
 fn a_disk_that_fills_refuses_starts_before_other_commands() {
     let folder = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(&folder.path().join("data"), "512m") else {
-        println!("skipped: this process may not mount a file system");
-        return;
-    };
-    let stage = Stage::open(folder.path()).unwrap();
-    assert_eq!(stage.start_sample("before").status, 201);
+    let Some((disk, stage)) = on_a_small_disk(folder.path()) else { return };
     // The reserve is about 145 MiB, and the last 64 MiB above it are not for new instances: 170 MiB stay free.
     let mut file = fs::File::create(disk.0.join("filler")).unwrap();
     for _ in 0..337 {
         file.write_all(&[1; 1 << 20]).unwrap();
     }
-    let mut tries = 0;
-    let refused = until("a refused start", || {
-        tries += 1;
-        let answer = stage.start_sample(&format!("full-{tries}"));
-        if answer.status == 503 { Ok(answer) } else { Err(answer.body) }
-    });
-    assert!(refused.body.contains("storage_full"), "{}", refused.body);
+    let _ = refused_start(&stage);
     // It is judged and written down: no refusal for lack of room.
     let judged = stage.ask("POST /v1/tenants/default/instances/before/events/nonsense", "k", "{}");
     assert_eq!(judged.status, 409, "{}", judged.body);

@@ -10,19 +10,14 @@ use std::time::{Duration, Instant};
 
 use statehouse_contract::limits::REGISTRY_AGE_MS_MAX;
 use statehouse_judge::Demands;
-use statehouse_lab::Report;
 use statehouse_tests::{
-    cluster::{Cluster, NODES},
+    cluster::{Cluster, NODES, others},
     member::Leads,
     node::Answer,
     trial::{Order, Trial},
 };
 
 const CLIENTS: u32 = 8;
-
-fn others(node: u32) -> Vec<u32> {
-    (1..=NODES).filter(|number| *number != node).collect()
-}
 
 /// A shard other than the registry, and who leads it.
 fn shard_and_leader(leads: &Leads) -> (u32, u32) {
@@ -31,13 +26,6 @@ fn shard_and_leader(leads: &Leads) -> (u32, u32) {
 
 fn is_without_leader(answer: &Answer) -> bool {
     answer.field("code") == "no_quorum" || answer.field("code") == "no_leader"
-}
-
-/// No request of the load ended otherwise than well: what was cut off was repeated until it was answered.
-fn all_well(report: &Report) {
-    println!("{report}");
-    let ended: Vec<&str> = report.classes.keys().map(String::as_str).collect();
-    assert_eq!(ended, ["ok"], "{report}");
 }
 
 /// The shards that a lost node led are led by others, in a later term. On a busy machine a heartbeat may come late
@@ -57,9 +45,7 @@ fn only_its_shards_moved(before: &Leads, after: &Leads, lost: u32) {
 fn a_leader_killed_under_load_is_followed_by_another_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     let before = cluster.agreed(&[1, 2, 3]);
     let (shard, leader) = shard_and_leader(&before);
     trial.fault("kill -9 of a leader");
@@ -69,12 +55,10 @@ fn a_leader_killed_under_load_is_followed_by_another_and_nothing_is_lost() {
     assert_ne!(after[&shard].node, leader);
     load.more(&cluster, 200);
     cluster.start(leader);
-    let _ = cluster.whole();
-    trial.healed("kill -9 of a leader");
+    trial.whole_after(&cluster, "kill -9 of a leader");
     load.more(&cluster, 100);
-    all_well(&load.end());
     let demands = Demands { ok: 400, retries: 1, leader_changes: 1, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }
 
 #[test]
@@ -82,9 +66,7 @@ fn a_follower_killed_under_load_changes_no_leader() {
     let folder = tempfile::tempdir().unwrap();
     // Two shards for three nodes: the third leads nothing.
     let mut cluster = Cluster::open_with(folder.path(), &["--shards", "2"], &[]);
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     let before = cluster.agreed(&[1, 2, 3]);
     assert!(before.values().all(|lead| lead.node != 3), "{before:?}");
     trial.fault("kill -9 of a follower");
@@ -92,21 +74,17 @@ fn a_follower_killed_under_load_changes_no_leader() {
     load.more(&cluster, 200);
     only_its_shards_moved(&before, &cluster.agreed(&[1, 2]), 3);
     cluster.start(3);
-    only_its_shards_moved(&before, &cluster.whole(), 3);
-    trial.healed("kill -9 of a follower");
+    only_its_shards_moved(&before, &trial.whole_after(&cluster, "kill -9 of a follower"), 3);
     load.more(&cluster, 100);
-    all_well(&load.end());
     let demands = Demands { ok: 400, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }
 
 #[test]
 fn a_leader_that_stands_still_for_ten_seconds_is_deposed_and_harms_nobody_when_it_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     let before = cluster.agreed(&[1, 2, 3]);
     let (_, leader) = shard_and_leader(&before);
     trial.fault("SIGSTOP of a leader");
@@ -118,20 +96,18 @@ fn a_leader_that_stands_still_for_ten_seconds_is_deposed_and_harms_nobody_when_i
         load.more(&cluster, 20);
     }
     cluster.go_on(leader);
-    let _ = cluster.whole();
-    trial.healed("SIGSTOP of a leader");
+    trial.whole_after(&cluster, "SIGSTOP of a leader");
     load.more(&cluster, 100);
-    all_well(&load.end());
     let demands =
         Demands { ok: 300, unknown: 1, retries: 1, leader_changes: 1, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }
 
 #[test]
 fn with_two_of_three_dead_commands_are_refused_and_stale_reads_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
+    let trial = Trial::begin(&cluster);
     // One instance of each shard, on all nodes.
     let names: Vec<String> = (0..24).map(|number| format!("a-{number}")).collect();
     for name in &names {
@@ -177,11 +153,7 @@ fn with_two_of_three_dead_commands_are_refused_and_stale_reads_go_on() {
     cluster.start(2);
     let _ = cluster.agreed(&[1, 2]);
     for name in &four {
-        let order = Order::approve(name);
-        cluster.until("the same command is done", || match trial.command(&cluster, 1, &order) {
-            Some(told) if told.status == 200 => Ok(()),
-            told => Err(format!("{told:?}")),
-        });
+        assert_eq!(trial.done(&cluster, 1, &Order::approve(name)).status, 200);
         // A read may meet a change of leader like anything else; it says 503 then and is asked again.
         cluster.until("it is read", || match trial.read(&cluster, 1, name, "linearizable") {
             Some(told) if told.status == 200 => Ok(()),
@@ -191,42 +163,34 @@ fn with_two_of_three_dead_commands_are_refused_and_stale_reads_go_on() {
     cluster.start(3);
     trial.healed("two of three are dead");
     let demands = Demands { ok: 28, retries: 4, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }
 
 #[test]
 fn all_three_are_killed_at_once_under_load_and_come_back_with_everything() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 150);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 150);
     trial.fault("kill -9 of all");
     (1..=NODES).for_each(|node| cluster.kill(node));
     (1..=NODES).for_each(|node| cluster.start(node));
-    let _ = cluster.whole();
-    trial.healed("kill -9 of all");
+    trial.whole_after(&cluster, "kill -9 of all");
     load.more(&cluster, 150);
-    all_well(&load.end());
     let demands =
         Demands { ok: 300, unknown: 1, retries: 1, leader_changes: 4, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }
 
 #[test]
 fn a_leader_cut_off_with_its_clients_refuses_while_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
+    let trial = Trial::begin(&cluster);
     let before = cluster.agreed(&[1, 2, 3]);
     let (shard, leader) = shard_and_leader(&before);
     let rest = others(leader);
-    let its_own = trial.load_on(&cluster, vec![format!("http://{}", cluster.api(leader))], 4);
-    let load = trial.load_on(
-        &cluster,
-        rest.iter().map(|node| format!("http://{}", cluster.api(*node))).collect(),
-        4,
-    );
+    let its_own = trial.load_on(&cluster, &[leader], 4);
+    let load = trial.load_on(&cluster, &rest, 4);
     its_own.more(&cluster, 50);
     load.more(&cluster, 50);
     trial.fault("a leader is cut off");
@@ -245,24 +209,19 @@ fn a_leader_cut_off_with_its_clients_refuses_while_the_others_go_on() {
     });
     assert!(is_without_leader(&refused), "{refused:?}");
     cluster.heal(leader);
-    let _ = cluster.whole();
-    trial.healed("a leader is cut off");
+    trial.whole_after(&cluster, "a leader is cut off");
     its_own.more(&cluster, 50);
     load.more(&cluster, 50);
-    let cut = its_own.end();
-    all_well(&cut);
-    all_well(&load.end());
+    its_own.end_well();
     let demands = Demands { ok: 400, leader_changes: 1, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }
 
 #[test]
 fn a_leader_that_is_heard_by_nobody_gives_way_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     let before = cluster.agreed(&[1, 2, 3]);
     let (shard, leader) = shard_and_leader(&before);
     let rest = others(leader);
@@ -272,10 +231,8 @@ fn a_leader_that_is_heard_by_nobody_gives_way_and_nothing_is_lost() {
     assert_ne!(after[&shard].node, leader);
     load.more(&cluster, 200);
     cluster.heal(leader);
-    let _ = cluster.whole();
-    trial.healed("a leader is not heard");
+    trial.whole_after(&cluster, "a leader is not heard");
     load.more(&cluster, 100);
-    all_well(&load.end());
     let demands = Demands { ok: 400, leader_changes: 1, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }

@@ -9,7 +9,8 @@ use std::fs;
 
 use statehouse_judge::Demands;
 use statehouse_tests::{
-    cluster::{Cluster, NODES, PATIENCE},
+    cluster::{Cluster, NODES},
+    patience::PATIENCE,
     trial::Trial,
 };
 
@@ -19,31 +20,18 @@ const CLIENTS: u32 = 8;
 fn each_node_in_turn_is_restarted_under_load_and_no_client_notices() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     for node in 1..=NODES {
         trial.fault("restart");
         cluster.end(node);
         load.more(&cluster, 50);
         cluster.start(node);
-        let _ = cluster.whole();
-        trial.healed("restart");
+        trial.whole_after(&cluster, "restart");
         load.more(&cluster, 50);
     }
-    let report = load.end();
-    println!("{report}");
-    let ended: Vec<&str> = report.classes.keys().map(String::as_str).collect();
-    assert_eq!(ended, ["ok"], "{report}");
-    // A connection to a node that has ended is not taken, and the next node is asked: no answer was a refusal.
-    let no: Vec<&str> =
-        ["unknown", "no_leader", "no_quorum", "timeout", "cut", "deadline_exceeded"]
-            .into_iter()
-            .filter(|code| report.codes.contains_key(*code))
-            .collect();
-    assert!(no.is_empty(), "{report}");
+    load.end_unrefused();
     let demands = Demands { ok: 400, leader_changes: 3, faults: 3, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }
 
 #[test]
@@ -74,9 +62,7 @@ fn a_follower_that_was_away_for_long_is_given_a_copy_and_goes_on_from_there() {
     let folder = tempfile::tempdir().unwrap();
     let often = [("STATEHOUSE__CLUSTER__SNAPSHOT_EVERY", "100")];
     let mut cluster = Cluster::open_with(folder.path(), &["--shards", "2"], &often);
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 50);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 50);
     trial.fault("a follower is away");
     cluster.kill(3);
     let position = |cluster: &Cluster, what: &str| -> Vec<u64> {
@@ -94,11 +80,9 @@ fn a_follower_that_was_away_for_long_is_given_a_copy_and_goes_on_from_there() {
         if is_past { Ok(()) } else { Err(format!("{now:?}, from {gone:?}")) }
     });
     cluster.start(3);
-    let _ = cluster.whole();
-    trial.healed("a follower is away");
+    trial.whole_after(&cluster, "a follower is away");
     load.more(&cluster, 100);
-    let report = load.end();
-    println!("{report}");
+    load.end();
     // Node 1 leads a shard and has forgotten; whether the other leader has as well is its own affair.
     cluster.until("a shard was given a copy", || {
         let lines = cluster.lines(3);
@@ -106,16 +90,14 @@ fn a_follower_that_was_away_for_long_is_given_a_copy_and_goes_on_from_there() {
         if has_copy { Ok(()) } else { Err(format!("{} lines", lines.len())) }
     });
     let demands = Demands { ok: 400, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }
 
 #[test]
 fn a_node_that_lost_its_disk_is_refused_until_it_takes_its_own_place_anew() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     trial.fault("a disk is lost");
     cluster.kill(3);
     let directory = cluster.directory(3);
@@ -163,13 +145,8 @@ fn a_node_that_lost_its_disk_is_refused_until_it_takes_its_own_place_anew() {
         let is_in = shards.len() == 4 && shards.iter().all(votes);
         if is_in { Ok(()) } else { Err(view.to_string()) }
     });
-    let _ = cluster.whole();
-    trial.healed("a disk is lost");
+    trial.whole_after(&cluster, "a disk is lost");
     load.more(&cluster, 100);
-    let report = load.end();
-    println!("{report}");
-    let ended: Vec<&str> = report.classes.keys().map(String::as_str).collect();
-    assert_eq!(ended, ["ok"], "{report}");
     let demands = Demands { ok: 250, retries: 1, faults: 1, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.all_well(&cluster, load, &demands);
 }

@@ -9,29 +9,13 @@
 
 use statehouse_judge::Demands;
 use statehouse_tests::{
-    cluster::{Cluster, NODES},
+    cluster::{Cluster, NODES, others},
     node::Answer,
     trial::{Order, Trial},
 };
 
-fn others(node: u32) -> Vec<u32> {
-    (1..=NODES).filter(|number| *number != node).collect()
-}
-
 fn is_replayed(answer: &Answer) -> bool {
     answer.header("idempotency-replayed") == Some("true")
-}
-
-/// Sends a command to a node until it is done; every other answer must be one that promises nothing.
-fn done(cluster: &Cluster, trial: &Trial, node: u32, order: &Order) -> Answer {
-    cluster.until(&format!("node {node} does {order:?}"), || {
-        let told = trial.command(cluster, node, order).ok_or("no answer")?;
-        match told.status {
-            200 | 201 => Ok(told),
-            503 | 504 => Err(told.body),
-            _ => panic!("neither done nor open: {told:?}"),
-        }
-    })
 }
 
 /// Starts instances until there is one in each of so many places of a shard; returns their names.
@@ -46,7 +30,7 @@ fn started_in(
     let names: Vec<String> =
         names.filter(|name| cluster.shard_of(1, name) == shard).take(count).collect();
     for name in &names {
-        let _ = done(cluster, trial, 1, &Order::start(name));
+        trial.done(cluster, 1, &Order::start(name));
     }
     names
 }
@@ -56,7 +40,7 @@ fn a_repeat_at_a_deposed_leader_gets_the_stored_answer_and_no_read_there_is_olde
     const ROUNDS: usize = 5;
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
+    let trial = Trial::begin(&cluster);
     let names = started_in(&cluster, &trial, 1, "d", ROUNDS);
     let mut at_once = 0;
     for name in &names {
@@ -65,7 +49,7 @@ fn a_repeat_at_a_deposed_leader_gets_the_stored_answer_and_no_read_there_is_olde
         cluster.stop(old);
         let new = cluster.agreed(&others(old))[&1].node;
         let order = Order::approve(name);
-        let first = done(&cluster, &trial, new, &order);
+        let first = trial.done(&cluster, new, &order);
         assert!(!is_replayed(&first) && first.status == 200, "{first:?}");
         // They lie in its sockets when it wakes up and believes that it leads.
         let repeat = trial.send(&cluster, old, &order);
@@ -93,7 +77,7 @@ fn a_repeat_at_a_deposed_leader_gets_the_stored_answer_and_no_read_there_is_olde
                 assert_eq!(told.header("etag"), first.header("etag"), "{told:?}");
             }
         }
-        let settled = done(&cluster, &trial, old, &order);
+        let settled = trial.done(&cluster, old, &order);
         assert_eq!(settled.body, first.body);
         assert!(is_replayed(&settled), "{settled:?}");
         trial.healed("SIGSTOP of a leader");
@@ -107,14 +91,14 @@ fn a_repeat_at_a_deposed_leader_gets_the_stored_answer_and_no_read_there_is_olde
         faults: ROUNDS as u64,
         ..Demands::LEAST
     };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }
 
 #[test]
 fn an_answer_lost_after_the_commit_is_the_same_through_every_other_node() {
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
+    let trial = Trial::begin(&cluster);
     let mut asked = 0;
     for shard in 0..4 {
         for name in started_in(&cluster, &trial, shard, "l", 3) {
@@ -131,7 +115,7 @@ fn an_answer_lost_after_the_commit_is_the_same_through_every_other_node() {
             // The connection ends with the answer in it.
             drop(lost);
             let mut told = others(entry).into_iter().chain([entry]).map(|node| {
-                let answer = done(&cluster, &trial, node, &order);
+                let answer = trial.done(&cluster, node, &order);
                 assert!(is_replayed(&answer), "node {node}: {answer:?}");
                 answer.body
             });
@@ -140,7 +124,7 @@ fn an_answer_lost_after_the_commit_is_the_same_through_every_other_node() {
         }
     }
     let demands = Demands { ok: 48, unknown: 12, retries: 36, dedupe_hits: 36, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }
 
 #[test]
@@ -149,7 +133,7 @@ fn a_forward_without_an_answer_ends_as_unknown_and_never_as_not_done() {
     const ROUNDS_MAX: usize = 16;
     let folder = tempfile::tempdir().unwrap();
     let cluster = Cluster::open(folder.path());
-    let trial = Trial::begin(folder.path());
+    let trial = Trial::begin(&cluster);
     let names = started_in(&cluster, &trial, 1, "f", ROUNDS_MAX);
     let (mut unknown, mut refused) = ([0, 0], 0);
     for (round, name) in names.iter().enumerate() {
@@ -185,11 +169,11 @@ fn a_forward_without_an_answer_ends_as_unknown_and_never_as_not_done() {
             }
             _ => panic!("{told:?}"),
         }
-        let settled = done(&cluster, &trial, entry, &order);
+        let settled = trial.done(&cluster, entry, &order);
         if told.status == 200 {
             assert_eq!(settled.body, told.body);
         }
-        let again = done(&cluster, &trial, leader, &order);
+        let again = trial.done(&cluster, leader, &order);
         assert_eq!(settled.body, again.body);
         assert!(is_replayed(&again), "{again:?}");
     }
@@ -197,5 +181,5 @@ fn a_forward_without_an_answer_ends_as_unknown_and_never_as_not_done() {
     assert!(unknown.iter().all(|count| *count >= UNKNOWN_MIN), "{unknown:?}");
     let demands =
         Demands { ok: 24, unknown: 6, retries: 12, dedupe_hits: 6, faults: 6, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }

@@ -13,7 +13,8 @@ use statehouse_contract::Build;
 use statehouse_judge::Demands;
 use statehouse_tests::{
     cluster::{Cluster, NODES},
-    trial::{Load, Trial},
+    load::Load,
+    trial::Trial,
 };
 
 const CLIENTS: u32 = 8;
@@ -80,8 +81,7 @@ fn upgrade(cluster: &mut Cluster, trial: &Trial, load: &Load, node: u32) {
     cluster.end(node);
     load.more(cluster, 50);
     cluster.start_with(node, NEWER);
-    let _ = cluster.whole();
-    trial.healed("upgrade");
+    trial.whole_after(cluster, "upgrade");
     load.more(cluster, 50);
 }
 
@@ -111,9 +111,7 @@ fn builds_are_changed_one_by_one_under_load_and_the_level_is_raised_when_all_kno
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());
     let token = folder.path().join("data/dev-token").display().to_string();
-    let trial = Trial::begin(folder.path());
-    let load = trial.load(&cluster, CLIENTS);
-    load.more(&cluster, 100);
+    let (trial, load) = Trial::under_load(&cluster, CLIENTS, 100);
     builds_are_known(&cluster, [1, 1, 1]);
 
     upgrade(&mut cluster, &trial, &load, 1);
@@ -150,8 +148,7 @@ fn builds_are_changed_one_by_one_under_load_and_the_level_is_raised_when_all_kno
     assert!(code == REJECTED && told.contains(unknown), "{code} {told}");
     load.more(&cluster, 50);
     cluster.start_with(3, NEWER);
-    let _ = cluster.whole();
-    trial.healed("upgrade");
+    trial.whole_after(&cluster, "upgrade");
     builds_are_known(&cluster, [2, 2, 2]);
 
     let (code, told) = verb(&cluster, &token, &["raise", "2"]);
@@ -198,21 +195,11 @@ fn builds_are_changed_one_by_one_under_load_and_the_level_is_raised_when_all_kno
     assert!(code == REJECTED && told.contains("a shard of it is at feature level 2"), "{told}");
     load.more(&cluster, 50);
     cluster.start_with(3, NEWER);
-    let _ = cluster.whole();
-    trial.healed("an older build");
+    trial.whole_after(&cluster, "an older build");
     builds_are_known(&cluster, [2, 2, 2]);
     load.more(&cluster, 50);
 
-    let report = load.end();
-    println!("{report}");
-    let ended: Vec<&str> = report.classes.keys().map(String::as_str).collect();
-    assert_eq!(ended, ["ok"], "{report}");
-    let no: Vec<&str> =
-        ["unknown", "no_leader", "no_quorum", "timeout", "cut", "deadline_exceeded"]
-            .into_iter()
-            .filter(|code| report.codes.contains_key(*code))
-            .collect();
-    assert!(no.is_empty(), "{report}");
+    load.end_unrefused();
     let demands = Demands { ok: 500, leader_changes: 3, faults: 4, ..Demands::LEAST };
-    println!("{:?}", trial.judged(&cluster, &demands));
+    trial.judged(&cluster, &demands);
 }

@@ -15,32 +15,20 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use statehouse_lab::free_address;
-use statehouse_tests::binary::{binary, root};
+use statehouse_tests::{
+    binary::{binary, root},
+    patience::until,
+};
 use tempfile::TempDir;
 
-/// Long enough for a failover and a restart on a busy machine; nothing is measured by it.
-const PATIENCE: Duration = Duration::from_secs(60);
 const NODES: usize = 3;
 /// Lines of a history after which the load is under way.
 const LINES_MIN: usize = 200;
 const INSTANCES: usize = 8;
-
-/// Asks again until the answer is as wanted.
-fn until<T>(what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask() {
-            Ok(found) => return found,
-            Err(last) => assert!(Instant::now() < deadline, "{what}: {last}"),
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// Runs a command to its end; the error is what it wrote.
 fn run(command: &mut Command) -> Result<String, String> {

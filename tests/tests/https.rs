@@ -7,13 +7,10 @@ use std::{
     fs,
     path::Path,
     process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
 };
 
 use statehouse_lab::free_address;
-use statehouse_tests::binary::binary;
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use statehouse_tests::{binary::binary, patience::until};
 
 /// A node that ends with its test.
 struct Node(Child);
@@ -59,15 +56,10 @@ fn a_node_with_a_certificate_serves_those_who_trust_it_and_nobody_in_plain_text(
 
     let server = format!("https://localhost:{port}");
     let trusting = ["--servers", &server, "--ca-file", "api.pem"];
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    until("the node is ready", || {
         let health = statehouse(folder.path(), &[&["health", "--ready"], &trusting[..]].concat());
-        if health.status.success() {
-            break;
-        }
-        assert!(Instant::now() < deadline, "{}", said(&health));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        if health.status.success() { Ok(()) } else { Err(said(&health)) }
+    });
     let token = ["--token-file", "data/admin-token"];
     let listed = statehouse(folder.path(), &[&["tenant", "list"], &trusting[..], &token].concat());
     assert!(listed.status.success() && said(&listed).contains("default"), "{}", said(&listed));

@@ -9,7 +9,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use statehouse_judge::{Demands, History, judge};
@@ -17,7 +17,7 @@ use statehouse_lab::{
     BenchOptions, Length, Mode, Pace, Progress, Recorder, Workload, bench_into, finish,
 };
 use statehouse_sdk::{Client, Options};
-use statehouse_tests::stage::Stage;
+use statehouse_tests::{patience::until, stage::Stage};
 
 const INSTANCES: u64 = 1_000;
 const KILLS_MIN: u32 = 20;
@@ -87,18 +87,13 @@ fn torment(
 
 /// Waits until no instance is on its way any more: every timer has fired.
 fn settle(stage: &Stage) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
+    until("no instance is on its way", || {
         let open = stage.ask("GET /v1/tenants/default/instances?limit=500", "", "");
         assert_eq!(open.status, 200, "{}", open.body);
         let open: serde_json::Value = serde_json::from_str(&open.body).unwrap();
         let left = open["items"].as_array().unwrap();
-        if left.is_empty() {
-            return;
-        }
-        assert!(Instant::now() < deadline, "still on their way: {left:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
 }
 
 /// Adds what the node holds to the history, and its end.

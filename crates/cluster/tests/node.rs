@@ -110,17 +110,8 @@ async fn version(router: &Router, instance: &str) -> u64 {
 }
 
 fn filter(cursor: Option<String>) -> InstanceFilter {
-    InstanceFilter {
-        tenant: tenant(),
-        state: None,
-        definition: None,
-        status: None,
-        tag: None,
-        all: true,
-        limit: 7,
-        cursor: cursor.map(Into::into),
-        complete: true,
-    }
+    let cursor = cursor.map(Into::into);
+    InstanceFilter { all: true, limit: 7, cursor, complete: true, ..InstanceFilter::of(tenant()) }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,10 @@
 
 use bincode::{Decode, Encode};
 
-use crate::{CommandEnvelope, DefinitionName, Digest, InstanceKey, KeyText, ShardId, TenantId};
+use crate::{
+    CommandEnvelope, DefinitionName, Digest, InstanceKey, KeyText, ShardId, TenantId,
+    limits::PAGE_DEFAULT,
+};
 
 /// How fresh a read has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
@@ -41,6 +44,24 @@ pub struct InstanceFilter {
     pub cursor: Option<Box<str>>,
     /// Refuse instead of leaving out a shard that cannot answer.
     pub complete: bool,
+}
+
+impl InstanceFilter {
+    /// A first page of the standard length of a tenant's instances, finished ones left out.
+    #[must_use]
+    pub fn of(tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            state: None,
+            definition: None,
+            status: None,
+            tag: None,
+            all: false,
+            limit: PAGE_DEFAULT,
+            cursor: None,
+            complete: false,
+        }
+    }
 }
 
 /// Whose changes are watched.

@@ -1,6 +1,9 @@
 //! Who gets in, who does not, and what a line does that stands still.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -32,6 +35,23 @@ async fn meet(
     tokio::join!(dialer.dial(&address, 2), taking)
 }
 
+/// Two nodes of one authority, who show their certificates.
+fn certified(folder: &Path) -> (Arc<Wire>, Arc<Wire>) {
+    let ours = Authority::new("ours");
+    (wire(ours.node(folder, 1).security()), wire(ours.node(folder, 2).security()))
+}
+
+/// Two nodes who speak plain text.
+fn plain() -> (Arc<Wire>, Arc<Wire>) {
+    (wire(LinkSecurity::Plain), wire(LinkSecurity::Plain))
+}
+
+/// Node 1 dials node 2 and both let each other in; returns the ends of the dialer and of the acceptor.
+async fn join(dialer: &Wire, acceptor: &Wire) -> (Socket, Socket) {
+    let (dialled, accepted) = meet(dialer, acceptor).await;
+    (dialled.unwrap(), accepted.unwrap())
+}
+
 async fn pass(from: &mut Socket, to: &mut Socket) {
     from.write_all(b"word").await.unwrap();
     from.flush().await.unwrap();
@@ -43,11 +63,8 @@ async fn pass(from: &mut Socket, to: &mut Socket) {
 #[tokio::test]
 async fn two_nodes_of_one_authority_know_each_other_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Authority::new("ours");
-    let one = wire(ours.node(folder.path(), 1).security());
-    let two = wire(ours.node(folder.path(), 2).security());
-    let (dialled, accepted) = meet(&one, &two).await;
-    let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+    let (one, two) = certified(folder.path());
+    let (mut dialled, mut accepted) = join(&one, &two).await;
     pass(&mut dialled, &mut accepted).await;
     pass(&mut accepted, &mut dialled).await;
     assert!(dialled.proves(2) && !dialled.proves(1));
@@ -108,8 +125,7 @@ async fn a_dial_says_whether_it_was_refused() {
 
 #[tokio::test]
 async fn only_so_many_strangers_stand_at_the_door() {
-    let two = wire(LinkSecurity::Plain);
-    let one = wire(LinkSecurity::Plain);
+    let (one, two) = plain();
     let mut inside = Vec::new();
     for _ in 0..STRANGERS_MAX {
         inside.push(meet(&one, &two).await.1.unwrap());
@@ -123,9 +139,8 @@ async fn only_so_many_strangers_stand_at_the_door() {
 
 #[tokio::test]
 async fn silence_and_a_full_line_end_with_the_name_of_their_limit() {
-    let (one, two) = (wire(LinkSecurity::Plain), wire(LinkSecurity::Plain));
-    let (dialled, accepted) = meet(&one, &two).await;
-    let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+    let (one, two) = plain();
+    let (mut dialled, mut accepted) = join(&one, &two).await;
     let limits = Limits { read_idle: Duration::from_millis(50), write: Duration::from_millis(50) };
     accepted.set_limits(limits);
     dialled.set_limits(limits);
@@ -147,11 +162,8 @@ async fn silence_and_a_full_line_end_with_the_name_of_their_limit() {
 #[tokio::test]
 async fn a_cut_stalls_one_direction_until_it_is_healed() {
     let folder = tempfile::tempdir().unwrap();
-    let ours = Authority::new("ours");
-    let one = wire(ours.node(folder.path(), 1).security());
-    let two = wire(ours.node(folder.path(), 2).security());
-    let (dialled, accepted) = meet(&one, &two).await;
-    let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+    let (one, two) = certified(folder.path());
+    let (mut dialled, mut accepted) = join(&one, &two).await;
     let patient = Limits { read_idle: SOON, write: SOON };
     dialled.set_limits(patient);
     accepted.set_limits(patient);
@@ -183,9 +195,8 @@ async fn a_dial_into_a_cut_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_delayed_direction_keeps_its_order() {
-    let (one, two) = (wire(LinkSecurity::Plain), wire(LinkSecurity::Plain));
-    let (dialled, accepted) = meet(&one, &two).await;
-    let (mut dialled, mut accepted) = (dialled.unwrap(), accepted.unwrap());
+    let (one, two) = plain();
+    let (mut dialled, mut accepted) = join(&one, &two).await;
     accepted.set_peer(1);
     two.faults.set(FaultPlan { from: [(1, Fault::DelayMs(20))].into(), ..FaultPlan::default() });
     one.faults.set(FaultPlan { to: [(2, Fault::DelayMs(20))].into(), ..FaultPlan::default() });

@@ -293,15 +293,5 @@ pub(super) fn receipt(position: u64) -> Receipt {
 }
 
 pub(super) fn filter(complete: bool) -> InstanceFilter {
-    InstanceFilter {
-        tenant: tenant(),
-        state: None,
-        definition: None,
-        status: None,
-        tag: None,
-        all: true,
-        limit: 10,
-        cursor: None,
-        complete,
-    }
+    InstanceFilter { all: true, limit: 10, complete, ..InstanceFilter::of(tenant()) }
 }

@@ -31,17 +31,7 @@ async fn what_no_leader_has_confirmed_is_not_answered() {
     let seat = host.seat(ShardId(0)).unwrap();
     let open =
         Command::Send { event: "open".into(), data: Json::empty_object(), postpone_ms: None };
-    let filter = InstanceFilter {
-        tenant: tenant(),
-        state: None,
-        definition: None,
-        status: None,
-        tag: None,
-        all: true,
-        limit: 10,
-        cursor: None,
-        complete: false,
-    };
+    let filter = InstanceFilter { all: true, limit: 10, ..InstanceFilter::of(tenant()) };
     let name = KeyText::parse("k").unwrap();
     let read = async |how| seat.instance(&key("a"), how, None, 2_000).await.map(drop);
     // Without a confirmation each would answer from the empty rows that are here.
