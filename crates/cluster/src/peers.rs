@@ -2,14 +2,16 @@
 //!
 //! ractor_cluster brings the groups and the calls; what it lacks stands here: certificates, a hello that is checked before
 //! any actor hears of it (`hello`), a pulse that finds the dead (`link`), one dialer for each pair that tries again
-//! (`dialer`), and the rule of one link for each peer (`book`). Its own listener cannot be switched off, so it is
+//! (`dialer`, at whose other end is a `door`), and the rule of one link for each peer (`book`). The `keeper` owns the tasks. Its own listener cannot be switched off, so it is
 //! bound to loopback and asks for a handshake that nobody can complete.
 //!
 //! Deliberately absent: messages between actors, and whatever follows from a state. A state is a hint.
 
 mod book;
 mod dialer;
+mod door;
 mod hello;
+mod keeper;
 mod link;
 mod server;
 
@@ -23,17 +25,12 @@ use std::{
 use ractor::ActorRef;
 use ractor_cluster::NodeServerMessage;
 use statehouse_contract::NodeId;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::{JoinHandle, JoinSet},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
-};
-use tracing::{error, info, warn};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tracing::{error, info};
 
 use self::{
     book::Book,
-    hello::{Hello, HelloError, Verdict},
+    keeper::Keeper,
     link::{End, PIPE_BYTES},
     server::{Pipe, Server},
 };
@@ -44,14 +41,6 @@ use crate::{
     socket::{Socket, Wire},
 };
 
-/// How often the states are looked at when nothing rings.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How long a session may take to become ready.
-const READY_MAX: Duration = Duration::from_secs(10);
-/// How long a new link waits for the one before it to be taken down.
-const TAKE_OVER_MAX: Duration = Duration::from_secs(2);
-/// How long the goodbyes may take.
-const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// The pause after the listener failed, or the node server did.
 const TROUBLE_PAUSE: Duration = Duration::from_millis(200);
 
@@ -187,13 +176,7 @@ impl Peers {
             Shared { own, cluster, wire, timings, book, server: server_ref, known, is_leaving };
         let shared = Arc::new(shared);
         let (publish, states) = watch::channel(BTreeMap::new());
-        let keeper = Keeper {
-            shared: Arc::clone(&shared),
-            server,
-            publish,
-            known: BTreeMap::new(),
-            dialers: BTreeMap::new(),
-        };
+        let keeper = Keeper::new(Arc::clone(&shared), server, publish);
         let keeper = tokio::spawn(keeper.run(listener, running));
         Ok(Self {
             states,
@@ -214,112 +197,6 @@ impl Peers {
         self.leaving.send_replace(true);
         if let Err(error) = self.keeper.await {
             error!(%error, "the keeper of the node links broke");
-        }
-    }
-}
-
-/// A task that ends with its owner.
-struct Owned(JoinHandle<()>);
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// The one loop that follows the list of nodes and publishes their states.
-struct Keeper {
-    shared: Arc<Shared>,
-    server: Server,
-    publish: watch::Sender<BTreeMap<NodeId, PeerState>>,
-    known: BTreeMap<NodeId, String>,
-    dialers: BTreeMap<NodeId, Owned>,
-}
-
-impl Keeper {
-    async fn run(mut self, listener: TcpListener, mut running: JoinHandle<()>) {
-        let shared = Arc::clone(&self.shared);
-        let door = Owned(tokio::spawn(accept(Arc::clone(&shared), listener)));
-        let mut known = shared.known.clone();
-        let mut is_leaving = shared.is_leaving.clone();
-        let mut look = interval(LOOK_EVERY);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.follow(&known.borrow_and_update().clone());
-        let mut is_fed = true;
-        loop {
-            tokio::select! {
-                // Also when `Peers` was dropped: nobody else could end it.
-                _ = async { is_leaving.wait_for(|leaving| *leaving).await.is_ok() } => break,
-                changed = known.changed(), if is_fed => {
-                    // Whoever fed the list has gone; the last one stays.
-                    is_fed = changed.is_ok();
-                    let list = known.borrow_and_update().clone();
-                    self.follow(&list);
-                }
-                () = shared.book.changed.notified() => {}
-                _ = look.tick() => {}
-                _ = &mut running => running = self.restart().await,
-            }
-            for peer in shared.book.cut_unready(Instant::now(), READY_MAX) {
-                warn!(%peer, limit = ?READY_MAX, "a link was cut because its session was not ready");
-            }
-            self.tell();
-        }
-        drop(door);
-        self.dialers.clear();
-        shared.book.leave();
-        if timeout(GOODBYE_MAX, shared.book.silent()).await.is_err() {
-            shared.book.cut_all();
-        }
-        let server = shared.server();
-        // It has nothing left to lose: every stream has ended.
-        server.stop(None);
-        let _ = timeout(GOODBYE_MAX, running).await;
-    }
-
-    fn follow(&mut self, list: &[PeerAddress]) {
-        let shared = &self.shared;
-        let others = list.iter().filter(|peer| peer.node.number != shared.own.number);
-        let known: BTreeMap<_, _> = others.map(|peer| (peer.node, peer.address.clone())).collect();
-        let before = std::mem::replace(&mut self.known, known);
-        self.dialers.retain(|node, _| before.get(node) == self.known.get(node));
-        for (node, address) in self.known.iter().filter(|(node, _)| shared.own < **node) {
-            self.dialers.entry(*node).or_insert_with(|| {
-                let dialing = dialer::keep(Arc::clone(shared), *node, address.clone());
-                Owned(tokio::spawn(dialing))
-            });
-        }
-        shared.book.cut_others(&self.known);
-    }
-
-    fn tell(&self) {
-        let (now, timings) = (Instant::now(), &self.shared.timings);
-        let states = self.shared.book.states(self.known.keys(), now, timings);
-        self.publish.send_if_modified(|before| {
-            for (node, state) in &states {
-                if before.get(node) != Some(state) {
-                    info!(%node, ?state, "a peer's state");
-                }
-            }
-            let is_new = *before != states;
-            *before = states;
-            is_new
-        });
-    }
-
-    async fn restart(&self) -> JoinHandle<()> {
-        error!("the server of the node links ended; it is started again and every link with it");
-        self.shared.book.cut_all();
-        self.shared.book.all_closed();
-        loop {
-            match self.server.spawn().await {
-                Ok((actor, running)) => {
-                    *self.shared.server.lock().unwrap_or_else(PoisonError::into_inner) = actor;
-                    return running;
-                }
-                Err(error) => error!(%error, "the server of the node links does not start"),
-            }
-            sleep(TROUBLE_PAUSE).await;
         }
     }
 }
@@ -387,62 +264,6 @@ impl Drop for Carrying {
     fn drop(&mut self) {
         // The second time changes nothing.
         self.book.carried(self.serial, false);
-    }
-}
-
-async fn accept(shared: Arc<Shared>, listener: TcpListener) {
-    let mut guests = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((tcp, _)) => {
-                    guests.spawn(receive(Arc::clone(&shared), tcp));
-                }
-                Err(error) => {
-                    warn!(%error, "the listener of the node links cannot take a connection");
-                    sleep(TROUBLE_PAUSE).await;
-                }
-            },
-            Some(_) = guests.join_next() => {}
-        }
-    }
-}
-
-async fn receive(shared: Arc<Shared>, tcp: TcpStream) {
-    // What goes wrong before the hello was logged at the door.
-    let Ok(socket) = shared.wire.accept(tcp).await else { return };
-    let remote = socket.remote();
-    if let Err(error) = welcome(&shared, socket).await {
-        shared.wire.refuse(remote, "hello", &error);
-    }
-}
-
-async fn welcome(shared: &Arc<Shared>, mut socket: Socket) -> Result<(), HelloError> {
-    let hello = hello::listen(&mut socket).await?;
-    let own = Hello::new(shared.cluster, shared.own, hello.own);
-    let mut verdict = hello.judge(&own, |node| shared.knows(node), |number| socket.proves(number));
-    if verdict == Verdict::Welcome {
-        verdict = make_room(shared, hello.own.number).await;
-        socket.set_peer(hello.own.number);
-    }
-    hello::answer(&mut socket, Hello { verdict, ..own }).await?;
-    match verdict {
-        Verdict::Welcome if shared.hand_over(socket, hello.own, Side::Accepted) => Ok(()),
-        Verdict::Welcome => Err(HelloError::Refused(Verdict::Occupied)),
-        Verdict::Leaving => Ok(()),
-        refused => Err(HelloError::Refused(refused)),
-    }
-}
-
-// A node dials only when it has no link, so one that we still have with it is dead.
-async fn make_room(shared: &Shared, number: u32) -> Verdict {
-    if *shared.is_leaving.borrow() {
-        return Verdict::Leaving;
-    }
-    shared.book.cut(number);
-    match timeout(TAKE_OVER_MAX, shared.book.gone(number)).await {
-        Ok(()) => Verdict::Welcome,
-        Err(_) => Verdict::Occupied,
     }
 }
 
