@@ -15,7 +15,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorRef};
-use statehouse_contract::{Build, MemberDocument, NodeId};
+use statehouse_contract::{Build, MemberDocument, Members, NodeId};
 use statehouse_log::Transport;
 use statehouse_runtime::{Builds, Profile, ShardHost};
 use statehouse_telemetry::Meters;
@@ -37,7 +37,7 @@ use crate::{
         Ground, LogWire,
         desk::{self, Desk, Shelf},
     },
-    peers::{PeerAddress, PeerState, Peers, PeersConfig, Timings},
+    peers::{Known, PeerAddress, PeerState, Peers, PeersConfig, Timings},
     rebalance::{self, Keeper},
     roll::Roll,
     security::LinkSecurity,
@@ -204,6 +204,8 @@ impl Wires {
         let (lost, found) = mpsc::channel(LOST_MAX);
         let mut tasks = Vec::new();
         if let Some(registry) = host.seats().first() {
+            // What the rows say already is known before anybody can ask.
+            roll.look(registry);
             let (quotas, next) = (Arc::clone(registry), Mutex::new(Instant::now()));
             tasks.push(roll.follow(Arc::clone(registry), move || {
                 let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
@@ -217,7 +219,7 @@ impl Wires {
         tasks.push(succession::watch(found, roll.clone(), shelf.clone(), profile));
         let desk = Desk { ground: Arc::clone(&ground), shelf: shelf.clone(), joins, lost };
         tasks.push(desk::serve(desk, log_listener));
-        let (known, addresses) = watch::channel(Vec::new());
+        let (known, addresses) = watch::channel(others(own, &roll.members()));
         tasks.push(follow_addresses(own, roll.clone(), known));
         let config = PeersConfig {
             own,
@@ -251,24 +253,25 @@ impl Wires {
 }
 
 /// Tells the node links whom there is to reach.
-fn follow_addresses(
-    own: NodeId,
-    roll: Roll,
-    known: watch::Sender<Vec<PeerAddress>>,
-) -> JoinHandle<()> {
+fn follow_addresses(own: NodeId, roll: Roll, known: watch::Sender<Known>) -> JoinHandle<()> {
     let mut members = roll.subscribe();
     members.mark_changed();
     tokio::spawn(async move {
         while members.changed().await.is_ok() {
             let list = Arc::clone(&members.borrow_and_update());
-            let others = list.present().filter(|(node, _)| *node != own);
-            let address = |(node, document): (NodeId, &MemberDocument)| PeerAddress {
-                node,
-                address: document.links.clone(),
-            };
-            known.send_replace(others.map(address).collect());
+            known.send_replace(others(own, &list));
         }
     })
+}
+
+/// Whom there is to reach. A list in which this node is not, is one that it has not read to the end, or one that it has left.
+fn others(own: NodeId, list: &Members) -> Known {
+    let others = list.present().filter(|(node, _)| *node != own);
+    let address = |(node, document): (NodeId, &MemberDocument)| PeerAddress {
+        node,
+        address: document.links.clone(),
+    };
+    list.has(own).then(|| others.map(address).collect())
 }
 
 impl Links {

@@ -34,6 +34,9 @@ use crate::{
 const OPENING_MAX: Duration = Duration::from_secs(10);
 /// How long a start waits for the others: a node that cannot find them serves what it can meanwhile.
 const MEETING_MAX: Duration = Duration::from_secs(3);
+/// How long a stopping node looks for somebody who could lead a shard, and the pause between two looks.
+const HEIR_MAX: Duration = Duration::from_millis(500);
+const HEIR_LOOK: Duration = Duration::from_millis(20);
 /// How long a stopping node waits for others to lead its shards.
 const HAND_OVER_MAX: Duration = Duration::from_secs(2);
 
@@ -288,9 +291,17 @@ async fn hand_over(seat: &Arc<Seat>, roll: &Roll) {
     let wanted =
         wanted.filter(|node| close.get(node).is_some_and(Option::is_some) && log.has_room(*node));
     let mut to = wanted;
+    let began = Instant::now();
     loop {
-        log.transfer(to).await;
-        to = None;
+        let offered = log.transfer(to.take()).await;
+        if offered.is_none() {
+            // Everybody answers within a heartbeat who could take over.
+            if began.elapsed() > HEIR_MAX || !seat.leads() {
+                return;
+            }
+            sleep(HEIR_LOOK).await;
+            continue;
+        }
         let gone = leadership.wait_for(|now| !matches!(now, Leadership::Leading { .. }));
         if timeout(HAND_OVER_MAX / 4, gone).await.is_ok() {
             return;

@@ -62,6 +62,9 @@ pub(crate) struct PeerAddress {
     pub address: String,
 }
 
+/// Whom there is to reach besides this node; nothing before it has read who is a member.
+pub(crate) type Known = Option<Vec<PeerAddress>>;
+
 /// The times of the links.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timings {
@@ -137,7 +140,7 @@ struct Shared {
     timings: Timings,
     book: Arc<Book>,
     server: Mutex<ActorRef<NodeServerMessage>>,
-    known: watch::Receiver<Vec<PeerAddress>>,
+    known: watch::Receiver<Known>,
     is_leaving: watch::Receiver<bool>,
 }
 
@@ -163,7 +166,7 @@ impl Peers {
     /// When the certificate is another node's, or the server does not start.
     pub(crate) async fn start(
         config: PeersConfig,
-        known: watch::Receiver<Vec<PeerAddress>>,
+        known: watch::Receiver<Known>,
     ) -> Result<Self, PeersError> {
         let PeersConfig { own, cluster, listener, cookie, wire, timings } = config;
         wire.security().check_own(own.number).map_err(PeersError::Security)?;
@@ -206,8 +209,9 @@ impl Shared {
         self.server.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn knows(&self, node: NodeId) -> bool {
-        self.known.borrow().iter().any(|peer| peer.node == node)
+    fn knows(&self, node: NodeId) -> Option<bool> {
+        let known = self.known.borrow();
+        known.as_ref().map(|peers| peers.iter().any(|peer| peer.node == node))
     }
 
     /// Gives a checked connection to the session server; no if the peer has a link.

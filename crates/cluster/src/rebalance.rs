@@ -5,7 +5,8 @@
 //! the shard; and where another voter should lead, leadership is handed over once that one has everything. A replaced
 //! member leaves and its successor comes in by the same change, so that the number of voters never falls below.
 //!
-//! Absent on purpose: haste. Right after a change of leader nothing is moved for balance; draining does not wait.
+//! Absent on purpose: haste. Right after a change of leader, or to a node that has just come back, nothing is moved for
+//! balance; draining does not wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +29,8 @@ use crate::{peers::PeerState, placement, roll::Roll};
 const LOOK: Duration = Duration::from_millis(200);
 /// Entries by which a learner may be behind and still become a voter, or a voter and still be handed the lead.
 const BEHIND_MAX: u64 = 256;
-/// How long a leader stays before leadership moves for balance alone.
+/// How long this leader must have seen a voter answer before leadership moves to it for balance alone: longer than a node
+/// takes to dial another one again, so that everybody reaches the new leader.
 const SETTLED: Duration = Duration::from_secs(3);
 /// How old the list of members may be that is acted on.
 const LIST_AGE_MAX: Duration = Duration::from_millis(REGISTRY_AGE_MS_MAX);
@@ -52,8 +54,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) up: &'a BTreeSet<NodeId>,
     /// Those that have room on their disks: only they are handed leadership.
     pub(crate) roomy: &'a BTreeSet<NodeId>,
-    /// Whether leadership has been here for a while.
-    pub(crate) is_settled: bool,
+    /// Those that have answered for a while.
+    pub(crate) settled: &'a BTreeSet<NodeId>,
 }
 
 /// The next thing to do.
@@ -158,7 +160,8 @@ impl Situation<'_> {
             let other = voters.iter().filter(willing).find(|node| is_able(**node)).copied();
             return Some(wanted).filter(|node| is_able(*node)).or(other).map(Move::HandOver);
         }
-        (self.is_settled && wanted != self.own && is_able(wanted)).then_some(Move::HandOver(wanted))
+        let is_due = wanted != self.own && self.settled.contains(&wanted) && is_able(wanted);
+        is_due.then_some(Move::HandOver(wanted))
     }
 
     fn heir<'a>(&self, mut among: impl Iterator<Item = &'a NodeId>) -> Option<NodeId> {
@@ -180,22 +183,19 @@ pub(crate) struct Keeper {
 pub(crate) fn keep(keeper: Keeper) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut leadership = keeper.log.leadership();
-        let mut since: Option<(u64, Instant)> = None;
+        let mut seen = (0, Seen::default());
         loop {
             let now = *leadership.borrow_and_update();
             match now {
                 Leadership::Leading { term } => {
-                    let began = match since {
-                        Some((known, began)) if known == term => began,
-                        _ => Instant::now(),
-                    };
-                    since = Some((term, began));
-                    keeper.step(began.elapsed() >= SETTLED).await;
+                    if seen.0 != term {
+                        seen = (term, Seen::default());
+                    }
+                    keeper.step(&mut seen.1).await;
                     sleep(LOOK).await;
                 }
                 Leadership::Stopped => return,
                 Leadership::Following { .. } => {
-                    since = None;
                     if leadership.changed().await.is_err() {
                         return;
                     }
@@ -205,8 +205,30 @@ pub(crate) fn keep(keeper: Keeper) -> JoinHandle<()> {
     })
 }
 
+/// Since when the others have answered, at every look of one reign.
+#[derive(Default)]
+struct Seen(BTreeMap<NodeId, Instant>);
+
+impl Seen {
+    /// Takes who answers now; returns those that have for a while.
+    fn look(&mut self, up: &BTreeSet<NodeId>, now: Instant) -> BTreeSet<NodeId> {
+        self.0.retain(|node, _| up.contains(node));
+        for node in up {
+            self.0.entry(*node).or_insert(now);
+        }
+        let settled = self.0.iter().filter(|(_, since)| now.duration_since(**since) >= SETTLED);
+        settled.map(|(node, _)| *node).collect()
+    }
+}
+
 impl Keeper {
-    async fn step(&self, is_settled: bool) {
+    fn up(&self) -> BTreeSet<NodeId> {
+        let states = self.peers.borrow();
+        let up = states.iter().filter(|(_, state)| **state == PeerState::Up);
+        up.map(|(node, _)| *node).collect()
+    }
+
+    async fn step(&self, seen: &mut Seen) {
         let log = &self.log;
         let members: Arc<Members> = self.roll.members();
         // Who was away may still hold an old list. What says that this node was removed stays true at any age.
@@ -215,13 +237,8 @@ impl Keeper {
             return;
         }
         let current = log.members().into_iter().map(|(node, member)| (node, member.part)).collect();
-        let up = self
-            .peers
-            .borrow()
-            .iter()
-            .filter(|(_, s)| **s == PeerState::Up)
-            .map(|(n, _)| *n)
-            .collect();
+        let up = self.up();
+        let settled = seen.look(&up, Instant::now());
         let progress = log.progress();
         let roomy = progress.keys().copied().filter(|node| log.has_room(*node)).collect();
         let situation = Situation {
@@ -234,7 +251,7 @@ impl Keeper {
             last: log.numbers().last.unwrap_or(0),
             up: &up,
             roomy: &roomy,
-            is_settled,
+            settled: &settled,
         };
         let Some(next) = situation.next() else { return };
         info!(shard = %log.shard(), ?next, "the shard's members change");

@@ -51,6 +51,14 @@ impl Roll {
         });
     }
 
+    /// Takes the list from the rows of shard 0 as they are now.
+    pub(crate) fn look(&self, registry: &Seat) {
+        match members_in(&registry.log().view()) {
+            Ok(members) => self.set(members),
+            Err(why) => warn!(%why, "the members cannot be read"),
+        }
+    }
+
     /// Follows the rows of shard 0 until the shard ends; tells `also` at every look, for what else lives there.
     pub(crate) fn follow(
         &self,
@@ -61,10 +69,7 @@ impl Roll {
         tokio::spawn(async move {
             let mut applied = registry.log().applied();
             loop {
-                match members_in(&registry.log().view()) {
-                    Ok(members) => roll.set(members),
-                    Err(why) => warn!(%why, "the members cannot be read"),
-                }
+                roll.look(&registry);
                 also();
                 sleep(LOOK).await;
                 if applied.changed().await.is_err() {

@@ -37,7 +37,7 @@ enum DialError {
 impl DialError {
     // Whether it is the normal course of a cluster that starts or stops.
     fn is_expected(&self) -> bool {
-        let expected = [Verdict::Leaving, Verdict::Occupied];
+        let expected = [Verdict::Leaving, Verdict::Occupied, Verdict::Unready];
         match self {
             Self::Link(LinkError::Refused { .. }) => true,
             Self::Hello(HelloError::RefusedThere(verdict)) => expected.contains(verdict),

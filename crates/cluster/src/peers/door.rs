@@ -62,7 +62,8 @@ async fn welcome(shared: &Arc<Shared>, mut socket: Socket) -> Result<(), HelloEr
     match verdict {
         Verdict::Welcome if shared.hand_over(socket, hello.own, Side::Accepted) => Ok(()),
         Verdict::Welcome => Err(HelloError::Refused(Verdict::Occupied)),
-        Verdict::Leaving => Ok(()),
+        // Both pass by themselves.
+        Verdict::Leaving | Verdict::Unready => Ok(()),
         refused => Err(HelloError::Refused(refused)),
     }
 }

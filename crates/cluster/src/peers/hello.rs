@@ -43,10 +43,12 @@ pub(super) enum Verdict {
     WrongDirection,
     /// The link before this one is not taken down yet.
     Occupied,
+    /// I have not read yet who is a member.
+    Unready,
 }
 
 impl Verdict {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Welcome,
         Self::Leaving,
         Self::Version,
@@ -56,6 +58,7 @@ impl Verdict {
         Self::WrongName,
         Self::WrongDirection,
         Self::Occupied,
+        Self::Unready,
     ];
 
     fn byte(self) -> u8 {
@@ -78,6 +81,7 @@ impl Verdict {
             Self::WrongName => "the certificate is another node's; give each node its own",
             Self::WrongDirection => "the node with the lower number dials",
             Self::Occupied => "the link before is not taken down yet",
+            Self::Unready => "the node has not read yet who is a member",
         }
     }
 }
@@ -152,11 +156,12 @@ impl Hello {
         Some(Self { versions, cluster, own, expected, verdict })
     }
 
-    /// Judges the hello of a dialer. `known` says whether a node is a member, `proven` whether it has that certificate.
+    /// Judges the hello of a dialer. `known` says whether a node is a member, and nothing before that is known; `proven`
+    /// whether it has that certificate.
     pub(super) fn judge(
         &self,
         own: &Self,
-        known: impl Fn(NodeId) -> bool,
+        known: impl Fn(NodeId) -> Option<bool>,
         proven: impl Fn(u32) -> bool,
     ) -> Verdict {
         let in_common = self.versions.0 <= own.versions.1 && own.versions.0 <= self.versions.1;
@@ -166,7 +171,9 @@ impl Hello {
             Verdict::ForeignCluster
         } else if !proven(self.own.number) {
             Verdict::WrongName
-        } else if !known(self.own) {
+        } else if known(self.own).is_none() {
+            Verdict::Unready
+        } else if known(self.own) == Some(false) {
             Verdict::UnknownNode
         } else if self.expected != own.own {
             Verdict::NotMe
@@ -256,8 +263,10 @@ mod tests {
     fn every_reason_to_refuse_is_found() {
         let own = Hello::new([7; 16], node(2, 1), node(1, 1));
         let good = Hello::new([7; 16], node(1, 1), node(2, 1));
-        let known = |node: NodeId| [(1, 1), (3, 1)].contains(&(node.number, node.incarnation));
+        let known =
+            |node: NodeId| Some([(1, 1), (3, 1)].contains(&(node.number, node.incarnation)));
         let judge = |hello: Hello| hello.judge(&own, known, |number| number != 9);
+        assert_eq!(good.judge(&own, |_| None, |_| true), Verdict::Unready);
         assert_eq!(judge(good), Verdict::Welcome);
         assert_eq!(judge(Hello { versions: (1, 5), ..good }), Verdict::Welcome);
         assert_eq!(judge(Hello { versions: (2, 5), ..good }), Verdict::Version);

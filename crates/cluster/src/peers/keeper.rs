@@ -64,7 +64,8 @@ impl Keeper {
         let mut is_leaving = shared.is_leaving.clone();
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.follow(&known.borrow_and_update().clone());
+        let list = known.borrow_and_update().clone();
+        self.follow(&list.unwrap_or_default());
         let mut is_fed = true;
         loop {
             tokio::select! {
@@ -74,7 +75,7 @@ impl Keeper {
                     // Whoever fed the list has gone; the last one stays.
                     is_fed = changed.is_ok();
                     let list = known.borrow_and_update().clone();
-                    self.follow(&list);
+                    self.follow(&list.unwrap_or_default());
                 }
                 () = shared.book.changed.notified() => {}
                 _ = look.tick() => {}

@@ -28,7 +28,7 @@ struct Shard {
     down: BTreeSet<NodeId>,
     full: BTreeSet<NodeId>,
     is_joint: bool,
-    is_settled: bool,
+    unsettled: BTreeSet<NodeId>,
 }
 
 impl Shard {
@@ -44,7 +44,7 @@ impl Shard {
             down,
             full,
             is_joint: false,
-            is_settled: true,
+            unsettled: BTreeSet::new(),
         }
     }
 
@@ -53,6 +53,8 @@ impl Shard {
         let progress =
             self.current.keys().filter(|n| **n != self.own).map(|n| (*n, at(n))).collect();
         let up = self.members.0.keys().filter(|n| !self.down.contains(n)).copied().collect();
+        let settled =
+            self.members.0.keys().filter(|n| !self.unsettled.contains(n)).copied().collect();
         let roomy = self.members.0.keys().filter(|n| !self.full.contains(n)).copied().collect();
         let situation = Situation {
             shard: ShardId(self.shard),
@@ -64,7 +66,7 @@ impl Shard {
             up: &up,
             roomy: &roomy,
             is_joint: self.is_joint,
-            is_settled: self.is_settled,
+            settled: &settled,
         };
         situation.next()
     }
@@ -164,9 +166,9 @@ fn leadership_moves_for_balance_only_when_settled_and_for_draining_at_once() {
     let list = [1, 2, 3].map(|number| (node(number, 1), Standing::Active));
     let all = [node(1, 1), node(2, 1), node(3, 1)];
     let mut shard = Shard::new(node(3, 1), &all, &list);
-    shard.is_settled = false;
+    shard.unsettled.insert(node(1, 1));
     assert_eq!(shard.next(), None);
-    shard.is_settled = true;
+    shard.unsettled.clear();
     assert_eq!(shard.next(), Some(Move::HandOver(node(1, 1))));
     shard.down.insert(node(1, 1));
     assert_eq!(shard.next(), None, "not to one that does not answer");
@@ -180,10 +182,23 @@ fn leadership_moves_for_balance_only_when_settled_and_for_draining_at_once() {
         (node(3, 1), Standing::Active),
     ];
     let mut shard = Shard::new(node(1, 1), &all, &drains);
-    shard.is_settled = false;
+    shard.unsettled.extend(all);
     assert_eq!(shard.next(), Some(Move::HandOver(node(2, 1))));
     shard.down.insert(node(2, 1));
     assert_eq!(shard.next(), Some(Move::HandOver(node(3, 1))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_been_away_is_settled_after_a_while_of_answering() {
+    let begin = Instant::now();
+    let at = |ms| begin + Duration::from_millis(ms);
+    let (one, two) = (BTreeSet::from([node(1, 1)]), BTreeSet::from([node(1, 1), node(2, 1)]));
+    let mut seen = Seen::default();
+    assert_eq!(seen.look(&two, at(0)), BTreeSet::new());
+    assert_eq!(seen.look(&one, at(2_900)), BTreeSet::new());
+    assert_eq!(seen.look(&two, at(3_000)), one, "the second one was gone at the last look");
+    assert_eq!(seen.look(&two, at(5_999)), one);
+    assert_eq!(seen.look(&two, at(6_000)), two);
 }
 
 #[test]

@@ -267,7 +267,7 @@ async fn run(spec: Spec) {
     let _followed = spec.faults.map(|path| Arc::clone(&faults).follow(path.into()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (feed, known) = watch::channel(Vec::new());
+    let (feed, known) = watch::channel(Some(Vec::new()));
     let config = PeersConfig {
         own,
         cluster: [spec.cluster; 16],
@@ -301,7 +301,7 @@ async fn run(spec: Spec) {
         let mut words = line.split_whitespace();
         match words.next() {
             Some("known") => {
-                feed.send_replace(parse_known(words));
+                feed.send_replace(Some(parse_known(words)));
                 say("known");
             }
             Some("call") => {
