@@ -112,7 +112,9 @@ pub(crate) async fn serve(
     {
         hall.welcome(stream, place);
     }
-    drop(listener);
+    if let Err(error) = hall.close_door(listener, &places) {
+        tracing::warn!(%error, "whoever came last was not let in");
+    }
     let Hall { mut connections, graceful, .. } = hall;
     let goodbyes = timeout(LEAVE, async { while connections.join_next().await.is_some() {} });
     let (_, ()) = tokio::join!(goodbyes, parting);
@@ -153,6 +155,25 @@ impl Hall {
             }
             drop(place);
         });
+    }
+
+    /// Closes the listener, with nothing but a system call between the last look for who has come and the end: whom the
+    /// system takes in that moment it resets.
+    fn close_door(&mut self, listener: TcpListener, places: &Arc<Semaphore>) -> io::Result<()> {
+        let listener = listener.into_std()?;
+        let mut last = Vec::new();
+        while let Ok((stream, _)) = listener.accept() {
+            last.push(stream);
+        }
+        drop(listener);
+        for stream in last {
+            stream.set_nonblocking(true)?;
+            // One more than there are places for is let go.
+            if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+                self.welcome(TcpStream::from_std(stream)?, place);
+            }
+        }
+        Ok(())
     }
 }
 
