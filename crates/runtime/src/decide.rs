@@ -12,6 +12,7 @@
 //! says which; time never goes back within an instance.
 
 mod body;
+mod due;
 mod outbox;
 mod refusal;
 mod rows;
@@ -26,8 +27,8 @@ use statehouse_chart::{
     Call, Chart, Refusal, RefusalKind, Snapshot, Trigger, Value, schema::Schema, step,
 };
 use statehouse_contract::{
-    CommandEnvelope, Due, InstanceKey, Json, NodeId, ReceiptKind, Rejection, RejectionCode,
-    Timestamp, Verb, Version,
+    CommandEnvelope, InstanceKey, Json, NodeId, ReceiptKind, Rejection, RejectionCode, Timestamp,
+    Verb, Version,
     command::{Command, DefinitionRef},
     limits::POSTPONE_MS_MAX,
 };
@@ -245,45 +246,6 @@ impl<'a> Judge<'a> {
             return self.refuse(Some(standing), no, caused);
         }
         self.take(standing, chart, &trigger, caused, Answering::accepted())
-    }
-
-    /// Fires what is due. Of several timers that are due the one that comes first goes first; the others come again by
-    /// their own rows.
-    fn fire(self, what: &Due, due: Timestamp) -> Decision {
-        let (Some(standing), Some(chart)) = (self.case.standing, self.case.chart) else {
-            return Decision::Nothing;
-        };
-        if due > self.case.at {
-            return Decision::Nothing;
-        }
-        let mut event = String::new();
-        let (trigger, kind) = match what {
-            Due::Timer { id, generation } => {
-                let is_open = |timer: &statehouse_chart::snapshot::Timer| {
-                    timer.id == **id && timer.generation == *generation && !timer.fired
-                };
-                if !standing.snapshot.timers.iter().any(is_open) {
-                    return Decision::Nothing;
-                }
-                let Some(first) = standing.snapshot.first_due(self.case.at) else {
-                    return Decision::Nothing;
-                };
-                let (id, generation) = (first.id.clone(), first.generation);
-                event.clone_from(&id);
-                (Trigger::Timer { id, generation }, CauseKind::Timer)
-            }
-            Due::Queue if standing.snapshot.has_queued() => (Trigger::Queue, CauseKind::Queue),
-            Due::Queue => return Decision::Nothing,
-            Due::PostponeDeadline { ticket } => {
-                event = rows::postponed_event(&standing.snapshot, ticket).to_owned();
-                (Trigger::PostponeExpired { ticket: ticket.to_string() }, CauseKind::Queue)
-            }
-            // Their actors belong to a later release; no row of theirs exists.
-            Due::Lease { .. } | Due::Attempt { .. } | Due::Retry { .. } | Due::Schedule { .. } => {
-                return Decision::Nothing;
-            }
-        };
-        self.take(standing, chart, &trigger, cause(kind, &event, None), Answering::Nobody)
     }
 
     /// Returns the instance and its chart, or the refusal that there is none.

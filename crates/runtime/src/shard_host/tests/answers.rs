@@ -11,7 +11,7 @@ use super::{
     chorus::{Chorus, Hears},
     fixture::{Fixture, TestClock, config, envelope, key, start, tenant},
 };
-use crate::{HostConfig, Reserve, ShardHost, Tuning, questions::within, reading::resolve};
+use crate::{HostConfig, Reserve, ShardHost, Tuning, questions::shard::within, reading::resolve};
 
 /// Starts a shard whose two other voters hear nothing: nobody ever leads it.
 async fn nobody_leads() -> (tempfile::TempDir, ShardHost) {
