@@ -16,6 +16,7 @@
 mod calls;
 mod client;
 mod course;
+mod options;
 mod outcome;
 mod problem;
 mod request;
@@ -30,7 +31,8 @@ mod watch;
 mod fake;
 
 pub use crate::calls::{Filter, ReadAt, Start, With};
-pub use crate::client::{BuildError, Client, Options};
+pub use crate::client::Client;
+pub use crate::options::{BuildError, Options};
 pub use crate::outcome::{CallError, Failure, Outcome, Unknown};
 pub use crate::problem::Problem;
 pub use crate::request::{Body, Method, Request, escape};

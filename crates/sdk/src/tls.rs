@@ -7,7 +7,7 @@
 
 use reqwest::{Certificate, ClientBuilder};
 
-use crate::client::BuildError;
+use crate::options::BuildError;
 
 pub(crate) fn trust(
     builder: ClientBuilder,
