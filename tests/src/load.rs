@@ -51,6 +51,7 @@ impl Load {
             length: Length::For(LOAD_MAX),
             deadline: ATTEMPT,
             attempts_max: ATTEMPTS_MAX,
+            patience: Duration::from_secs(600),
             history: None,
             progress: Some(Arc::clone(&progress)),
         };

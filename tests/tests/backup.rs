@@ -179,6 +179,7 @@ fn load(old: &Old) -> BenchOptions {
         length: Length::For(LOAD),
         deadline: Duration::from_secs(5),
         attempts_max: 20,
+        patience: Duration::from_secs(600),
         history: None,
         progress: None,
     }

@@ -61,6 +61,7 @@ fn load(stage: &Stage, progress: &Arc<Progress>) -> BenchOptions {
         length: Length::Count(REQUESTS),
         deadline: Duration::from_secs(5),
         attempts_max: 500,
+        patience: Duration::from_secs(600),
         history: None,
         progress: Some(Arc::clone(progress)),
     }

@@ -53,13 +53,14 @@ impl Answer {
     /// Reads the answer that a connection holds.
     pub(crate) fn read(connection: &Connection, status: u16, asked: Asking) -> Self {
         let answer = |out, code| Self { out, code: Cow::Borrowed(code), retry_after: None };
-        if asked == Asking::Read && status < 400 {
+        let is_done = (200..300).contains(&status);
+        if asked == Asking::Read && is_done {
             return answer(Out::Ok, "ok");
         }
         if status == 202 {
             return answer(Out::Postponed, "postponed");
         }
-        if status < 400 {
+        if is_done {
             return match text_after(connection.body(), b"\"outcome\":\"") {
                 Some("ignored") => answer(Out::Rejected, "ignored"),
                 Some("dropped") => answer(Out::Rejected, "dropped"),
@@ -69,7 +70,8 @@ impl Answer {
         }
         let code = text_after(connection.body(), b"\"code\":\"");
         let out = match (status, code) {
-            (504 | 502 | 408, _) | (500, None) => Out::Unknown,
+            // Without a code of ours it comes from something between us and the node.
+            (504, _) | (408 | 500.., None) => Out::Unknown,
             (429 | 500.., _) => Out::Fail,
             (_, _) => Out::Rejected,
         };
@@ -189,7 +191,10 @@ mod tests {
             class(504, "{\"code\":\"deadline_exceeded\"}").await,
             (Out::Unknown, "deadline_exceeded".into(), None)
         );
-        assert_eq!(class(502, "<html>").await, (Out::Unknown, "http_502".into(), None));
+        for (status, code) in [(502, "http_502"), (503, "http_503"), (524, "http_524")] {
+            assert_eq!(class(status, "<html>").await, (Out::Unknown, code.into(), None));
+        }
+        assert_eq!(class(302, "").await, (Out::Rejected, "http_302".into(), None));
     }
 
     #[tokio::test]

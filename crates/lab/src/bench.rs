@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use statehouse_sdk::{BuildError, CallError, Client, Options, With};
+use statehouse_sdk::{BuildError, CallError, Client, Options, With, chain};
 use tokio::{task::JoinSet, time::Instant};
 
 use crate::{
@@ -66,6 +66,8 @@ pub struct BenchOptions {
     pub deadline: Duration,
     /// Attempts of one request.
     pub attempts_max: u32,
+    /// Time for all attempts of one request.
+    pub patience: Duration,
     /// Where to write the history, if one is wanted.
     pub history: Option<PathBuf>,
     /// Counts requests while the run goes on, and ends it early.
@@ -215,6 +217,7 @@ async fn run(options: BenchOptions, shared: Option<Arc<Recorder>>) -> Result<Rep
         mode: options.mode,
         deadline: options.deadline,
         attempts_max: options.attempts_max.max(1),
+        patience: options.patience,
         // The end of a UUIDv7 is random; its beginning is the time.
         run: name.get(20..).unwrap_or(&name).to_owned(),
         recorder,
@@ -393,17 +396,6 @@ fn frame(options: &BenchOptions, measured: Duration) -> Frame {
         Pace::Open { rate } => ("open loop", Some(rate)),
     };
     Frame { kind: format!("{shape}, {what}"), offered, clients: options.clients, measured, names }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) deadline: Duration,
     pub(crate) attempts_max: u32,
+    /// Time for all attempts of one request.
+    pub(crate) patience: Duration,
     /// Distinguishes this run's ids and keys from every other run's.
     pub(crate) run: String,
     pub(crate) recorder: Option<Arc<Recorder>>,
@@ -190,9 +192,10 @@ impl Driver {
         let (mut attempt, mut unreached) = (1, 0);
         let mut pause = PAUSE_FIRST;
         let mut in_doubt = false;
+        let end = Instant::now() + plan.patience;
         self.write(target, server);
         loop {
-            let mut answer = self.attempt(target, server).await;
+            let mut answer = self.attempt(target, server, end).await;
             if is_measured {
                 self.tally.answered(&answer);
             }
@@ -208,7 +211,9 @@ impl Driver {
             }
             unreached = 0;
             in_doubt |= answer.out == Out::Unknown;
-            if !answer.may_repeat() || attempt >= plan.attempts_max {
+            let wait = answer.retry_after.unwrap_or(pause);
+            let is_over = attempt >= plan.attempts_max || Instant::now() + wait >= end;
+            if !answer.may_repeat() || is_over {
                 if in_doubt && answer.out == Out::Fail && !target.key.is_empty() {
                     answer.out = Out::Unknown;
                 }
@@ -220,7 +225,7 @@ impl Driver {
                 }
                 return answer;
             }
-            tokio::time::sleep(answer.retry_after.unwrap_or(pause)).await;
+            tokio::time::sleep(wait).await;
             pause = (pause * 2).min(PAUSE_MAX);
             attempt += 1;
             if next != server {
@@ -267,11 +272,11 @@ impl Driver {
         }
     }
 
-    async fn attempt(&mut self, target: &Target, server: usize) -> Answer {
+    async fn attempt(&mut self, target: &Target, server: usize, end: Instant) -> Answer {
         let asking = if target.key.is_empty() { Asking::Read } else { Asking::Command };
         let plan = &self.plan;
         let attempt = plan.recorder.as_ref().map(|recorder| recorder.asked(&self.asked(target)));
-        let limit = plan.deadline + ANSWER_GRACE;
+        let limit = plan.deadline.min(end.saturating_duration_since(Instant::now())) + ANSWER_GRACE;
         let answer = match self.links.exchange(&plan.servers, server, &self.request, limit).await {
             Ok(status) => self
                 .links

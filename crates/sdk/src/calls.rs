@@ -178,7 +178,11 @@ impl Client {
     /// Reads the answer stored under a key; waits for a postponed command's end up to `wait`.
     pub async fn receipt(&self, instance: &str, key: &str, wait: Option<Duration>) -> Outcome {
         let request = Request::get(self.instance(instance, &format!("/receipts/{}", escape(key))));
-        self.send(request.with("wait", wait.map(|wait| format!("{}ms", wait.as_millis())))).await
+        self.send(match wait {
+            Some(wait) => request.waiting(wait),
+            None => request,
+        })
+        .await
     }
 
     /// Carries out an operator's verb: `cancel`, `terminate`, `pause`, `resume`, `retry`, `skip`, `migrate`, `reset`.

@@ -124,7 +124,7 @@ impl Client {
     pub async fn send(&self, request: Request) -> Outcome {
         let request = request.with_some_key();
         let mut course = Course::new(request.bucket());
-        let deadline = Instant::now() + self.budget.total;
+        let deadline = Instant::now() + self.budget.total + request.waits;
         let (mut attempt, mut round) = (1, 1);
         let (mut in_doubt, mut unreached) = (false, 0);
         loop {
@@ -132,6 +132,10 @@ impl Client {
             let server = course.next(&self.inner.servers);
             let outcome = self.attempt(&request, &mut course, server, attempt, left).await;
             let left = deadline.saturating_duration_since(Instant::now());
+            if outcome.is_silence() {
+                // Whatever else is to be asked there would wait as long.
+                self.inner.servers.rest(server);
+            }
             if outcome.is_unreached()
                 && course.passes_over(&self.inner.servers, server)
                 && !left.is_zero()
@@ -146,25 +150,25 @@ impl Client {
             } else {
                 decide(&self.budget, &outcome, round, left, chance)
             };
-            match decision {
-                Decision::Stop => {
-                    // A read changes nothing: there is nothing to be in doubt about.
-                    let is_settled = !in_doubt || request.method == Method::Get;
-                    let outcome = if is_settled { outcome } else { outcome.after_doubt() };
-                    return outcome.after_trying(course.tried(&self.inner.servers));
+            if let Decision::Again(wait) = decision {
+                in_doubt |= matches!(outcome, Outcome::Unknown(_));
+                if outcome.is_from_a_busy_server() {
+                    course.busy(&self.inner.servers, server);
+                } else if !outcome.is_unreached() {
+                    course.failed(&self.inner.servers, server);
                 }
-                Decision::Again(wait) => {
-                    in_doubt |= matches!(outcome, Outcome::Unknown(_));
-                    if outcome.is_from_a_busy_server() {
-                        course.busy(&self.inner.servers, server);
-                    } else if !outcome.is_unreached() {
-                        course.failed(&self.inner.servers, server);
-                    }
-                    tokio::time::sleep(wait).await;
-                    attempt += 1;
-                    round += 1;
+                tokio::time::sleep(wait).await;
+                attempt += 1;
+                round += 1;
+                // An attempt without time could only add doubt.
+                if Instant::now() < deadline {
+                    continue;
                 }
             }
+            // A read changes nothing: there is nothing to be in doubt about.
+            let is_settled = !in_doubt || request.method == Method::Get;
+            let outcome = if is_settled { outcome } else { outcome.after_doubt() };
+            return outcome.after_trying(course.tried(&self.inner.servers));
         }
     }
 
@@ -265,7 +269,7 @@ impl Client {
         attempt: u32,
         left: Duration,
     ) -> Outcome {
-        let time = left.min(self.budget.attempt);
+        let time = left.min(self.budget.attempt + request.waits);
         let told = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).clamp(1, DEADLINE_MS_MAX);
         let sending = self
             .build(request, server)
@@ -346,7 +350,7 @@ impl Client {
         attempts: u32,
         error: &reqwest::Error,
     ) -> Outcome {
-        let why = reason(error);
+        let why = chain(error);
         if error.is_connect() || error.is_builder() {
             let tried = vec![self.inner.servers.base(server).to_owned()];
             let key = request.key.clone();
@@ -369,10 +373,11 @@ impl Client {
     }
 }
 
-/// Returns the whole chain of causes: the innermost one says what a person needs ("connection refused").
-fn reason(error: &reqwest::Error) -> String {
+/// Returns an error with its causes: the innermost one, the last, says what a person needs ("connection refused").
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(inner) = cause {
         text.push_str(": ");
         text.push_str(&inner.to_string());

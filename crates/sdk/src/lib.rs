@@ -31,7 +31,7 @@ mod watch;
 mod fake;
 
 pub use crate::calls::{Filter, ReadAt, Start, With};
-pub use crate::client::Client;
+pub use crate::client::{Client, chain};
 pub use crate::options::{BuildError, Options};
 pub use crate::outcome::{CallError, Failure, Outcome, Unknown};
 pub use crate::problem::Problem;

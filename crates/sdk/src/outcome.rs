@@ -98,6 +98,11 @@ impl Outcome {
         matches!(self, Self::Failed(Failure { problem: None, .. }))
     }
 
+    /// Tells whether the request went out and nothing came back.
+    pub(crate) fn is_silence(&self) -> bool {
+        matches!(self, Self::Unknown(Unknown { problem: None, .. }))
+    }
+
     /// Tells whether the server turned the request away for lack of room: it need not be the wrong server.
     pub(crate) fn is_from_a_busy_server(&self) -> bool {
         let Self::Failed(Failure { problem: Some(problem), .. }) = self else { return false };
@@ -119,7 +124,7 @@ impl Outcome {
     pub(crate) fn of(response: Response) -> Self {
         match response.status {
             202 => Self::Postponed(response),
-            100..=399 => Self::Accepted(response),
+            200..=299 => Self::Accepted(response),
             _ => {
                 let problem = Problem::read(response);
                 let (key, attempts) = (problem.response.key.clone(), problem.response.attempts);
@@ -189,7 +194,19 @@ mod tests {
         assert!(done(201, "{}").is_ok());
         assert!(done(202, "{}").is_ok());
         assert!(matches!(done(409, "{}"), Err(CallError::Rejected(_))));
-        assert!(matches!(done(503, "{}"), Err(CallError::Failed(_))));
+        assert!(matches!(done(503, r#"{"code":"no_leader"}"#), Err(CallError::Failed(_))));
         assert!(matches!(done(504, "{}"), Err(CallError::Unknown(_))));
+    }
+
+    #[test]
+    fn what_no_node_has_said_settles_nothing_and_a_redirect_has_done_nothing() {
+        let done = |status, body| Outcome::of(problem(status, body).response).done();
+        // Something between us and the node; it may have passed the request on before.
+        for status in [408, 500, 502, 503, 520, 524] {
+            assert!(matches!(done(status, "<html>"), Err(CallError::Unknown(_))), "{status}");
+        }
+        for status in [100, 301, 302, 304, 308] {
+            assert!(matches!(done(status, ""), Err(CallError::Rejected(_))), "{status}");
+        }
     }
 }

@@ -52,9 +52,7 @@ impl Problem {
             code,
             code_text,
             status: response.status,
-            detail: text("detail")
-                .or_else(|| text("title"))
-                .unwrap_or_else(|| format!("HTTP status {}", response.status)),
+            detail: text("detail").or_else(|| text("title")).unwrap_or_else(|| by_head(&response)),
             retryable: told.or(advised).unwrap_or(by_status),
             retry_after_ms: body.get("retry_after_ms").and_then(Value::as_u64).or_else(header_ms),
             version: body.get("version").and_then(Value::as_u64),
@@ -71,15 +69,26 @@ impl Problem {
 
     /// Tells whether the outcome is unknown: it may still take effect.
     ///
-    /// A 502 comes from something between us and the node, which may have passed the request on.
+    /// What carries no code of ours comes from something between us and the node, which may have passed the request on.
     pub fn is_unknown(&self) -> bool {
         self.code == Some(RejectionCode::DeadlineExceeded)
-            || (self.code.is_none() && matches!(self.status, 408 | 500 | 502 | 504))
+            || (self.code.is_none() && (self.status == 408 || self.status >= 500))
     }
 
     /// Tells whether this request certainly did nothing, without a judgement on the instance's state.
     pub fn is_failure(&self) -> bool {
         !self.is_unknown() && (self.status == 429 || self.status >= 500)
+    }
+}
+
+/// Says what the head of an answer says that is no document of ours.
+fn by_head(response: &Response) -> String {
+    match (response.status, response.header("location")) {
+        (300..=399, Some(place)) => format!(
+            "HTTP status {}: the server sends elsewhere, to {place}; nothing is sent there by itself, name it as the server",
+            response.status
+        ),
+        (status, _) => format!("HTTP status {status}"),
     }
 }
 

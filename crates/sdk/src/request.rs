@@ -3,7 +3,7 @@
 //! Every typed call of [`crate::Client`] builds one of these and nothing else; a caller with a need of its own may do
 //! the same. The credential and the deadline are not part of it: they belong to the client and are added when it is sent.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use serde_json::Value;
 use statehouse_contract::{
@@ -72,12 +72,15 @@ pub struct Request {
     pub key: Option<String>,
     /// What it carries.
     pub body: Body,
+    /// How long the server is asked to wait before it answers; calls and attempts may take that much longer.
+    pub(crate) waits: Duration,
 }
 
 impl Request {
     /// Starts a request.
     pub fn new(method: Method, path: impl Into<String>, body: Body) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), headers: Vec::new(), key: None, body }
+        let (query, headers, key, waits) = (Vec::new(), Vec::new(), None, Duration::ZERO);
+        Self { method, path: path.into(), query, headers, key, body, waits }
     }
 
     /// Starts a request that reads.
@@ -95,6 +98,13 @@ impl Request {
     pub fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
         self
+    }
+
+    /// Asks the server to wait so long for what is not there yet, as the query parameter `wait`.
+    #[must_use]
+    pub fn waiting(mut self, wait: Duration) -> Self {
+        self.waits = wait;
+        self.with("wait", Some(format!("{}ms", wait.as_millis())))
     }
 
     /// Adds a header, if there is a value.

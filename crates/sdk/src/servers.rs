@@ -139,7 +139,7 @@ impl Servers {
         let _ = entry.compare_exchange(server, UNKNOWN, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    /// Passes a server over for a short time: no connection to it could be made.
+    /// Passes a server over for a short time: no connection to it could be made, or it was silent.
     pub(crate) fn rest(&self, server: usize) {
         if let Some(until) = self.rests.get(server) {
             until.store(self.now().saturating_add(millis(REST)), Ordering::Relaxed);

@@ -1,7 +1,9 @@
 //! A watch: the changes of an instance or a tenant, in order, through broken connections.
 //!
 //! The stream remembers the cursor of the last event it yielded and asks again from there, on the next server if need
-//! be: a server that broke the stream is asked again only when no other can be. A stream that is silent for three of the server's comment intervals counts as broken.
+//! be: a server that broke the stream is asked again only when no other can be. A stream that is silent for three of the
+//! server's comment intervals counts as broken. Before each connection but the first there is a pause, which grows until
+//! a stream has served: brought an event, or lasted.
 //!
 //! Deliberately absent: skipping. A position that is no longer kept ends the watch with `compacted`, because a gap that
 //! nobody is told about is worse than an end.
@@ -24,6 +26,8 @@ use crate::{
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// A stream that has lasted so long has served, also where nothing has happened.
+const LASTING: Duration = Duration::from_secs(5);
 
 /// A running watch.
 #[derive(Debug)]
@@ -36,7 +40,11 @@ pub struct Watch {
     open: Option<(reqwest::Response, usize)>,
     parser: Parser,
     ready: VecDeque<SseEvent>,
-    pause: Duration,
+    /// Before the next connection; nothing before the first.
+    pause: Option<Duration>,
+    opened_at: Instant,
+    /// Since when no stream has served.
+    broken_since: Option<Instant>,
 }
 
 /// Why a watch ended.
@@ -72,7 +80,9 @@ impl Watch {
             open: None,
             parser: Parser::default(),
             ready: VecDeque::new(),
-            pause: PAUSE_MIN,
+            pause: None,
+            opened_at: Instant::now(),
+            broken_since: None,
         }
     }
 
@@ -81,33 +91,40 @@ impl Watch {
         self.cursor.as_deref()
     }
 
-    /// Returns the next event; waits for it as long as it takes.
+    /// Returns the next event; waits for it as long as it takes. Beside `transition` there is `shards`, whose data names
+    /// the shards that cannot answer now (`missing_shards`): what happens there comes later.
     ///
     /// # Errors
     /// The watch has ended: its position was compacted, it was refused, or no server was reached in time.
     pub async fn next(&mut self) -> Result<SseEvent, WatchError> {
-        let mut broken_since: Option<Instant> = None;
         loop {
             if let Some(event) = self.ready.pop_front() {
                 self.cursor = event.id.clone().or_else(|| self.cursor.take());
+                self.has_served();
                 return Ok(event);
             }
             if self.open.is_none() {
-                let since = *broken_since.get_or_insert_with(Instant::now);
+                let since = *self.broken_since.get_or_insert_with(Instant::now);
                 if since.elapsed() > self.patience {
                     return Err(WatchError::Lost(self.patience));
                 }
+                if let Some(pause) = self.pause {
+                    tokio::time::sleep(pause).await;
+                }
+                self.pause = Some(self.pause.map_or(PAUSE_MIN, |pause| (pause * 2).min(PAUSE_MAX)));
                 if !self.connect().await? {
-                    tokio::time::sleep(self.pause).await;
-                    self.pause = (self.pause * 2).min(PAUSE_MAX);
                     continue;
                 }
+                self.opened_at = Instant::now();
             }
-            if self.receive().await? {
-                broken_since = None;
-                self.pause = PAUSE_MIN;
+            if self.receive().await? && self.opened_at.elapsed() >= LASTING {
+                self.has_served();
             }
         }
+    }
+
+    fn has_served(&mut self) {
+        (self.broken_since, self.pause) = (None, Some(PAUSE_MIN));
     }
 
     /// Opens the stream; `false` when that may be tried again.

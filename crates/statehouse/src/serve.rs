@@ -24,6 +24,7 @@ use tokio_rustls::TlsAcceptor;
 
 use statehouse_cluster::{Bootstrap, JoinError, NodeError};
 use statehouse_contract::{Build, NodeId, limits};
+pub(crate) use statehouse_sdk::chain;
 use statehouse_telemetry::{LogFormat, LogSettings, Pipeline};
 
 use crate::{
@@ -387,16 +388,4 @@ fn refused(error: &NodeError, directory: &Path) -> Failure {
         failure.notes.push(format!("process {} runs on it", pid.trim()));
     }
     failure
-}
-
-/// Returns an error with its causes, the innermost last.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }

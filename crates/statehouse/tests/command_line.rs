@@ -242,6 +242,8 @@ fn without_a_server_the_exit_code_is_6_and_nothing_was_done() {
         "{stderr}"
     );
     assert!(stderr.ends_with("\n  next: is a server running at http://127.0.0.1:PORT? `statehouse dev` starts one; --servers names another\n"), "{stderr}");
+    let ran = room.run(&["bench", "--timeout", "1s", "--servers", &server]);
+    assert_eq!(ran.exit, 6, "{}", ran.stderr);
     let ran = room.run(&["health", "--ready", "-o", "json", "--servers", &server]);
     assert_eq!(ran.exit, 6);
     let failure: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();

@@ -104,6 +104,7 @@ fn options(fake: &Fake) -> BenchOptions {
         length: Length::Count(200),
         deadline: Duration::from_secs(10),
         attempts_max: 20,
+        patience: Duration::from_secs(600),
         history: None,
         progress: None,
     }
@@ -157,6 +158,27 @@ async fn a_run_whose_answers_are_cut_off_counts_each_request_once_and_its_histor
     let verdict = judge(&history, &demands);
     assert!(verdict.is_valid(), "{verdict}");
     assert_eq!(verdict.counts.unclaimed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_ends_when_its_time_is_up_however_many_attempts_it_has() {
+    let mut server = Honest::default();
+    let fake = Fake::start(move |_, request| {
+        if !request.contains("/events/") {
+            return server.answer(request);
+        }
+        let no = r#"{"code":"no_leader","retry_after_ms":3600000}"#;
+        Reply::new(503, "", no.to_owned())
+    })
+    .await;
+    let report = run_against(&fake, |options| {
+        options.attempts_max = u32::MAX;
+        options.patience = Duration::from_secs(60);
+        options.length = Length::Count(8);
+    });
+    let report = report.await.unwrap();
+    assert_eq!((report.requests, report.repeated), (8, 0), "{report}");
+    assert!(report.classes["failed"] > 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

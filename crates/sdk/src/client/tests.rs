@@ -240,6 +240,37 @@ async fn a_watch_goes_on_behind_its_last_event_after_a_cut() {
 }
 
 #[tokio::test]
+async fn a_watch_whose_streams_end_at_once_pauses_and_ends() {
+    let fake = Fake::start((0..10_000).map(|_| Reply::Stream("retry: 1\n\n".to_owned()))).await;
+    let mut watch = client(&[&fake]).watch("o-1", None, Duration::from_secs(1));
+    assert!(matches!(watch.next().await, Err(WatchError::Lost(_))));
+    assert!((2..20).contains(&fake.asked().len()), "{}", fake.asked().len());
+}
+
+#[tokio::test]
+async fn a_call_that_lets_the_server_wait_has_that_time_on_top() {
+    let fake = Fake::start([Reply::json(200, OK), Reply::json(200, OK)]).await;
+    let client = client(&[&fake]);
+    client.receipt("o-1", "k", None).await;
+    client.receipt("o-1", "k", Some(Duration::from_secs(15))).await;
+    let told = |asked: &String| -> u64 {
+        let line = asked.lines().find_map(|line| line.strip_prefix("x-statehouse-deadline-ms: "));
+        line.unwrap().parse().unwrap()
+    };
+    let asked = fake.asked();
+    assert_eq!((told(&asked[0]), told(&asked[1])), (500, 15_500));
+    assert!(asked[1].contains("?wait=15000ms "), "{}", asked[1]);
+}
+
+#[tokio::test]
+async fn a_redirect_is_no_success_and_is_not_followed() {
+    let elsewhere = "location: https://login.example/\r\n";
+    let fake = Fake::start([Reply::Is(302, elsewhere, String::new())]).await;
+    let Outcome::Rejected(problem) = pay(&client(&[&fake])).await else { panic!("not rejected") };
+    assert!(problem.detail.contains("to https://login.example/;"), "{}", problem.detail);
+}
+
+#[tokio::test]
 async fn a_watch_that_no_server_serves_ends() {
     let down = nobody();
     let mut watch =

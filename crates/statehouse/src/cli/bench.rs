@@ -18,6 +18,8 @@ use super::{
     output::Output,
     session::Session,
 };
+use statehouse_sdk::CallError;
+
 use crate::serve::chain;
 
 const TICK: Duration = Duration::from_millis(200);
@@ -58,6 +60,9 @@ pub(crate) struct Bench {
     /// Attempts of one request.
     #[arg(long, default_value_t = 4, value_name = "N")]
     attempts: u32,
+    /// Time for all attempts of one request; `--timeout` is that of one.
+    #[arg(long, default_value = "60s", value_parser = super::duration, value_name = "TIME")]
+    deadline: Duration,
     /// Write the history of the run, for `statehouse drill judge`.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -116,6 +121,7 @@ impl Bench {
             length: self.count.map_or(Length::For(self.time), Length::Count),
             deadline: session.timeout,
             attempts_max: self.attempts,
+            patience: self.deadline,
             history: self.history,
             progress: Some(progress),
         })
@@ -172,7 +178,10 @@ fn failed(error: &BenchError) -> Failure {
         BenchError::Options(_) | BenchError::Address(_) | BenchError::Trust(_) => {
             (Exit::Usage, "look at the flags")
         }
-        BenchError::Deploy(_) | BenchError::Deployed => {
+        BenchError::Deploy(CallError::Failed(_) | CallError::Unknown(_)) => {
+            (Exit::Unavailable, "is a server running there? --servers names it; repeat it later")
+        }
+        BenchError::Deploy(CallError::Rejected(_)) | BenchError::Deployed => {
             (Exit::Rejected, "is it a server of Statehouse, and may this token deploy?")
         }
         BenchError::Prepare(_) => (Exit::Rejected, "may this token start instances?"),

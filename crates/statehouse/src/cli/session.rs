@@ -235,21 +235,21 @@ impl Session {
 
     /// Says what a call that was not done means for the person who typed it.
     pub(crate) fn failure(&self, error: CallError) -> Failure {
-        let (key, why, problem, tried, exit) = match error {
+        let (key, why, problem, tried, is_unknown) = match error {
             CallError::Rejected(problem) => return of_problem(&problem),
             CallError::Failed(failed) => {
-                (failed.key, failed.why, failed.problem, failed.tried, "nothing was done")
+                (failed.key, failed.why, failed.problem, failed.tried, false)
             }
             CallError::Unknown(unknown) => {
-                (unknown.key, unknown.why, unknown.problem, unknown.tried, "it may have been done")
+                (unknown.key, unknown.why, unknown.problem, unknown.tried, true)
             }
         };
+        let exit = if is_unknown { "it may have been done" } else { "nothing was done" };
         let servers = if tried.is_empty() { &self.servers } else { &tried };
         let mut failure = match &problem {
             Some(problem) => of_problem(problem),
             None => {
-                let code =
-                    if exit == "nothing was done" { "unreachable" } else { "unknown_outcome" };
+                let code = if is_unknown { "unknown_outcome" } else { "unreachable" };
                 let next = format!(
                     "is a server running at {}? `statehouse dev` starts one; --servers names another",
                     servers.join(", ")
@@ -257,6 +257,11 @@ impl Session {
                 Failure::new(Exit::Unavailable, code, format!("{exit}: {why}"), next)
             }
         };
+        if is_unknown && problem.is_some() {
+            // The last answer speaks of its own attempt alone.
+            failure.exit = Exit::Unavailable;
+            failure.notes.push("an earlier attempt may have been done".to_owned());
+        }
         // Where there is no answer, the next step names them.
         if problem.is_some() && self.servers.len() > 1 {
             failure.notes.push(format!("tried {}", servers.join(", ")));
@@ -379,5 +384,23 @@ mod tests {
         });
         let refused = three.failure(failed(&["http://b", "http://a"], Some(problem))).to_string();
         assert!(refused.contains("\n  tried http://b, http://a\n"), "{refused}");
+        // The last attempt was refused; an earlier one may have arrived.
+        let problem = statehouse_sdk::Problem::read(Response {
+            status: 401,
+            headers: Vec::new(),
+            bytes: r#"{"code":"unauthenticated","detail":"no such key"}"#.into(),
+            server: "http://a".to_owned(),
+            key: Some("k-1".to_owned()),
+            attempts: 2,
+        });
+        let doubt = three.failure(CallError::Unknown(Box::new(statehouse_sdk::Unknown {
+            key: Some("k-1".to_owned()),
+            why: "unauthenticated: no such key".to_owned(),
+            problem: Some(problem),
+            attempts: 2,
+            tried: texts(&["http://a"]),
+        })));
+        assert_eq!(doubt.exit as u8, Exit::Unavailable as u8);
+        assert!(doubt.to_string().contains("an earlier attempt may have been done"), "{doubt}");
     }
 }

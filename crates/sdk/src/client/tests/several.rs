@@ -198,3 +198,17 @@ async fn a_watch_and_a_dump_begin_at_a_server_that_is_up() {
     let mut lines = Client::new(servers()).unwrap().dump(0).await.unwrap();
     assert_eq!(lines.next().await.unwrap().unwrap(), "{\"a\":1}");
 }
+
+#[tokio::test]
+async fn a_server_that_hangs_is_passed_over_by_the_calls_that_follow() {
+    let silent = Fake::start((0..9).map(|_| Reply::Hang)).await;
+    let up = Fake::start(ok(9)).await;
+    let client = client(&[&silent, &up]);
+    assert!(matches!(pay(&client).await, Outcome::Accepted(_)));
+    // Another instance, of which nothing is known yet, goes to the other server at once.
+    for instance in ["a", "b", "c", "d"] {
+        let read = client.get(instance, ReadAt::default()).await;
+        assert!(matches!(read, Outcome::Accepted(_)), "{read:?}");
+    }
+    assert_eq!((silent.asked().len(), up.asked().len()), (1, 5));
+}

@@ -2,9 +2,12 @@
 //!
 //! Deliberately absent: anything that changes an instance; that is the file above.
 
+use std::time::Duration;
+
 use clap::Args;
 use serde_json::Value;
 
+use statehouse_contract::limits;
 use statehouse_sdk::Request;
 
 use super::view;
@@ -173,12 +176,11 @@ impl Watch {
         let complete = (self.complete && self.id.is_none()).then_some(true);
         let (mut after, mut known) = (self.after, String::new());
         let mut left = self.limit.unwrap_or(u64::MAX);
-        // A request waits a little less than this client does.
-        let wait_ms = (session.timeout.as_millis() * 3 / 4).max(1);
+        let wait = session.timeout.min(Duration::from_millis(limits::WAIT_MS_MAX));
         while left > 0 {
             let request = Request::get(path.clone())
                 .with("after", after.as_ref())
-                .with("wait", Some(format!("{wait_ms}ms")))
+                .waiting(wait)
                 .with("limit", Some(left.min(100)))
                 .with("complete", complete);
             let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };
