@@ -25,7 +25,7 @@ pub(crate) enum Asked {
     HandOver {
         /// The shard.
         shard: ShardId,
-        /// To whom; nothing means whoever should lead it, or is furthest.
+        /// To whom; nothing means the follower that is furthest and has room on its disk.
         to: Option<NodeId>,
     },
     /// Say whether an actor is awake for this instance.

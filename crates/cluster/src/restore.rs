@@ -17,7 +17,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io,
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -183,14 +183,27 @@ impl Turn {
             let problem = "is not empty; a backup is restored into an empty directory".to_owned();
             return Err(NodeError::Mismatch { path: data.to_owned(), problem });
         }
-        let opened = File::options().create(true).truncate(false).write(true).open(&sign);
-        let lock = opened.map_err(disk("write", &sign))?;
+        let busy = || NodeError::Locked { path: data.to_owned() };
+        // Where the sign was, it must still be: else another restore has come to its end since, and what lies here is a node.
+        let opened = File::options().create_new(!is_anew).truncate(false).write(true).open(&sign);
+        let lock = match opened {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                return Err(busy());
+            }
+            opened => opened.map_err(disk("write", &sign))?,
+        };
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(NodeError::Locked { path: data.to_owned() });
-            }
+            Err(TryLockError::WouldBlock) => return Err(busy()),
             Err(TryLockError::Error(source)) => return Err(disk("lock", &sign)(source)),
+        }
+        if !is_same_file(&lock, &sign).map_err(disk("look at", &sign))? {
+            return Err(busy());
         }
         let sync = || {
             lock.sync_all()?;
@@ -212,6 +225,16 @@ impl Turn {
             File::open(&self.data)?.sync_all()
         };
         remove().map_err(disk("remove", &sign))
+    }
+}
+
+/// Returns whether a path still names an open file.
+fn is_same_file(open: &File, path: &Path) -> io::Result<bool> {
+    let own = open.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((own.dev(), own.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -279,6 +302,19 @@ mod tests {
         let no = Turn::take(folder.path()).err().unwrap().to_string();
         assert!(no.contains("is not empty"), "{no}");
         assert!(!folder.path().join(RESTORING_FILE).exists());
+    }
+
+    #[test]
+    fn a_sign_that_another_restore_has_removed_gives_no_right() {
+        let folder = tempfile::tempdir().unwrap();
+        let sign = folder.path().join(RESTORING_FILE);
+        fs::write(&sign, "").unwrap();
+        let open = File::open(&sign).unwrap();
+        assert!(is_same_file(&open, &sign).unwrap());
+        fs::remove_file(&sign).unwrap();
+        assert!(!is_same_file(&open, &sign).unwrap());
+        fs::write(&sign, "").unwrap();
+        assert!(!is_same_file(&open, &sign).unwrap(), "it is another one's");
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct Request {
     pub key: Option<String>,
     /// What it carries.
     pub body: Body,
+    /// Whether it gets a key when it has none.
+    pub(crate) takes_key: bool,
     /// How long the server is asked to wait before it answers; calls and attempts may take that much longer.
     pub(crate) waits: Duration,
 }
@@ -80,7 +82,8 @@ impl Request {
     /// Starts a request.
     pub fn new(method: Method, path: impl Into<String>, body: Body) -> Self {
         let (query, headers, key, waits) = (Vec::new(), Vec::new(), None, Duration::ZERO);
-        Self { method, path: path.into(), query, headers, key, body, waits }
+        let takes_key = method != Method::Get;
+        Self { method, path: path.into(), query, headers, key, body, takes_key, waits }
     }
 
     /// Starts a request that reads.
@@ -118,6 +121,13 @@ impl Request {
     #[must_use]
     pub fn keyed(mut self, key: Option<&str>) -> Self {
         self.key = key.map(str::to_owned).or(self.key);
+        self
+    }
+
+    /// Sends it without a key: doing it twice is as good as once, and nothing is kept of it.
+    #[must_use]
+    pub fn unkeyed(mut self) -> Self {
+        self.takes_key = false;
         self
     }
 
@@ -160,8 +170,9 @@ impl Request {
     /// Returns the request with a key: the given one, or a new one.
     ///
     /// A new key is a UUIDv7: it carries its time, so that a server can tell a key that is too old to be known.
-    pub(crate) fn with_some_key(mut self) -> Self {
-        if self.method != Method::Get && self.key.is_none() {
+    #[must_use]
+    pub fn with_some_key(mut self) -> Self {
+        if self.takes_key && self.key.is_none() {
             self.key = Some(uuid::Uuid::now_v7().to_string());
         }
         self

@@ -328,6 +328,15 @@ impl Settings {
             "api.drain_ms",
             format!("{} is not within 1 to {}", self.api.drain_ms, limits::DRAIN_MS_MAX),
         )?;
+        let advertised = self.api.advertise.as_deref();
+        rule(
+            advertised.is_none_or(is_base_url),
+            "api.advertise",
+            format!(
+                "{:?} is no base URL: clients are sent there as it stands, so say `https://host:port` (or `http://…`)",
+                advertised.unwrap_or_default()
+            ),
+        )?;
         self.cluster.check(self, &rule)
     }
 
@@ -335,6 +344,12 @@ impl Settings {
     pub(crate) fn directory(&self) -> PathBuf {
         node_directory(&self.node.data, self.node.number)
     }
+}
+
+/// Returns whether a text is `http://host…` or `https://host…`.
+fn is_base_url(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(char::is_whitespace))
 }
 
 /// Returns the directory of a node's own files: `DATA/node-K`.

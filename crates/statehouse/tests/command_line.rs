@@ -251,6 +251,29 @@ fn without_a_server_the_exit_code_is_6_and_nothing_was_done() {
 }
 
 #[test]
+fn every_verb_that_names_a_key_takes_one() {
+    let room = Room::new();
+    let verbs: [&[&str]; 8] = [
+        &["cluster", "remove", "n2.1", "--reason", "r"],
+        &["cluster", "drain", "n2.1", "--reason", "r"],
+        &["tenant", "create", "acme"],
+        &["tenant", "quota"],
+        &["tenant", "key", "create", "--name", "n", "--role", "reader"],
+        &["tenant", "key", "revoke", "k-1"],
+        &["definition", "set-current", "order", "2"],
+        &["instance", "send", "a", "pay"],
+    ];
+    for verb in verbs {
+        let ran = room.run(&[verb, &["--key", "k-7", "--curl"]].concat());
+        assert_eq!(ran.exit, 0, "{verb:?}: {}", ran.stderr);
+        assert!(ran.stdout.to_lowercase().contains("idempotency-key: k-7"), "{}", ran.stdout);
+    }
+    // Offering a shard twice is as good as once: there is no key, and none is named.
+    let ran = room.run(&["cluster", "transfer", "0", "--curl"]);
+    assert!(!ran.stdout.to_lowercase().contains("idempotency-key"), "{}", ran.stdout);
+}
+
+#[test]
 fn curl_shows_the_request_and_never_the_token() {
     let room = Room::new();
     room.file("token", "secret-1\n");

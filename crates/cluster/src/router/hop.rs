@@ -114,7 +114,7 @@ impl Router {
         }
     }
 
-    /// Hands leadership of a shard over: to a node, or to whoever should lead it. Returns whom it was offered to; whether
+    /// Hands leadership of a shard over: to a node, or to the follower that is furthest. Returns whom it was offered to; whether
     /// they took it shows in the cluster's view.
     ///
     /// # Errors

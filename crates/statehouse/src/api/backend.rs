@@ -23,7 +23,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
 
     /// Makes a copy of a shard, with everything in it that was acknowledged before.
     fn copy(&self, shard: ShardId) -> BoxFuture<'_, Result<ShardCopy, Rejection>>;
-    /// Hands leadership of a shard over: to a node, or to whoever should lead it. Returns whom it was offered to.
+    /// Hands leadership of a shard over: to a node, or to the follower that is furthest. Returns whom it was offered to.
     fn hand_over(
         &self,
         shard: ShardId,

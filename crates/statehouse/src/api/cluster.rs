@@ -45,7 +45,11 @@ pub(super) async fn status(call: Call) -> Outcome {
 
 /// Takes a node out for good.
 pub(super) async fn remove(call: Call) -> Outcome {
-    let (node, _) = member(&call).await?;
+    // An id needs no look at the list: repeated after the node is gone, it is answered as before.
+    let node = match call.param("n").parse() {
+        Ok(node) => node,
+        Err(_) => member(&call).await?.0,
+    };
     let print = fingerprint("remove_node", call.param("n"), &call.members);
     let receipt = submit(&call, Target::Cluster, Command::RemoveMember { node }, print).await?;
     Ok(answer::receipt(&receipt))

@@ -14,6 +14,7 @@ use statehouse_contract::Build;
 use statehouse_sdk::{Body, Method, Request};
 
 use super::{
+    again::Again,
     exit::{Exit, Failure},
     output::{items, text},
     session::Session,
@@ -47,6 +48,8 @@ pub(crate) enum Verb {
         /// Why, for the audit.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        again: Again,
     },
     /// Let a node lead no shard, before it is stopped for longer.
     Drain {
@@ -58,12 +61,14 @@ pub(crate) enum Verb {
         /// Why, for the audit.
         #[arg(long)]
         reason: String,
+        #[command(flatten)]
+        again: Again,
     },
     /// Hand leadership of a shard over.
     Transfer {
         /// The shard's number.
         shard: u32,
-        /// To this node, such as n2.1; left out: to whoever should lead it, or is furthest.
+        /// To this node, such as n2.1; left out: to the follower that is furthest and has room on its disk.
         #[arg(long, value_name = "NODE")]
         to: Option<String>,
     },
@@ -144,19 +149,19 @@ pub(crate) async fn run(verb: Verb, session: &Session, build: Build) -> Result<E
         Verb::Join(join) => {
             Box::pin(crate::serve::member::join(&join, session.output, build)).await
         }
-        Verb::Remove { node, reason } => {
+        Verb::Remove { node, reason, again } => {
             let path = format!("/v1/cluster/nodes/{node}");
             let body = Body::Json(json!({"reason": reason}));
-            let request = Request::new(Method::Delete, path, body);
+            let request = again.on(Request::new(Method::Delete, path, body));
             session
                 .show(&request, |_| {
                     format!("{node} leaves the cluster; `statehouse cluster status` shows it")
                 })
                 .await
         }
-        Verb::Drain { node, undo, reason } => {
+        Verb::Drain { node, undo, reason, again } => {
             let body = Body::Json(json!({"reason": reason, "draining": !undo}));
-            let request = Request::post(format!("/v1/cluster/nodes/{node}/drain"), body);
+            let request = again.on(Request::post(format!("/v1/cluster/nodes/{node}/drain"), body));
             let what = if undo { "may lead again" } else { "hands its shards over" };
             session
                 .show(&request, |_| format!("{node} {what}; `statehouse cluster status` shows it"))
@@ -165,7 +170,7 @@ pub(crate) async fn run(verb: Verb, session: &Session, build: Build) -> Result<E
         Verb::Transfer { shard, to } => {
             let body = to.map_or_else(|| json!({}), |to| json!({"to": to}));
             let path = format!("/v1/cluster/shards/{shard}/transfer");
-            let request = Request::post(path, Body::Json(body));
+            let request = Request::post(path, Body::Json(body)).unkeyed();
             session
                 .show(&request, |body| format!("shard {shard} was offered to {}", text(body, "to")))
                 .await

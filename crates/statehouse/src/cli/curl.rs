@@ -30,7 +30,7 @@ pub(crate) fn line(
     if let Some(token) = token {
         let _ = write!(line, " -H \"Authorization: Bearer {token}\"");
     }
-    if let Some(key) = key(request) {
+    if let Some(key) = request.clone().with_some_key().key {
         let _ = write!(line, " -H {}", quoted(&format!("Idempotency-Key: {key}")));
     }
     for (name, value) in &request.headers {
@@ -40,15 +40,6 @@ pub(crate) fn line(
         let _ = write!(line, " -H 'Content-Type: {media}' --data-binary {}", quoted(&bytes));
     }
     line
-}
-
-fn key(request: &Request) -> Option<String> {
-    match request.method {
-        Method::Get => None,
-        Method::Post | Method::Put | Method::Delete => {
-            Some(request.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string()))
-        }
-    }
 }
 
 // A shell reads everything between single quotes as it stands, but a single quote.

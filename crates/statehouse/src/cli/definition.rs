@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use statehouse_sdk::{Body, Method, Request, escape};
 
 use super::{
+    again::Again,
     exit::{Exit, Failure},
     output::{items, text},
     session::Session,
@@ -65,6 +66,8 @@ pub(crate) enum Verb {
         name: String,
         /// The version.
         version: u32,
+        #[command(flatten)]
+        again: Again,
     },
     /// Draw a definition.
     Graph(graph::Graph),
@@ -95,11 +98,13 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
             session.show(&request, |body| list(session, body)).await
         }
         Verb::Show { name, version } => show(&name, version, session).await,
-        Verb::SetCurrent { name, version } => {
+        Verb::SetCurrent { name, version, again } => {
             let path = session.path(&format!("/definitions/{}/current", escape(&name)));
             let request = Request::new(Method::Put, path, Body::Json(json!({"version": version})));
             session
-                .show(&request, |_| format!("new instances of {name} take version {version}"))
+                .show(&again.on(request), |_| {
+                    format!("new instances of {name} take version {version}")
+                })
                 .await
         }
     }

@@ -19,6 +19,7 @@ use exit::{Exit, Failure};
 use output::Output;
 use session::{Global, Session};
 
+pub(crate) mod again;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod certs;

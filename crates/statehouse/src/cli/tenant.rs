@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use statehouse_sdk::{Body, Request, escape};
 
 use super::{
+    again::Again,
     exit::{Exit, Failure},
     output::{items, text},
     session::Session,
@@ -24,6 +25,8 @@ pub(crate) enum Verb {
         /// Its name: 1 to 64 of a-z, 0-9 and -.
         #[arg(value_parser = super::tenant_id)]
         name: String,
+        #[command(flatten)]
+        again: Again,
     },
     /// List tenants.
     List,
@@ -47,11 +50,15 @@ pub(crate) enum KeyVerb {
         /// What it may do, separated by commas: reader, caller, operator, deployer, admin, or a role of a definition.
         #[arg(long = "role", alias = "roles", value_delimiter = ',', required = true)]
         roles: Vec<String>,
+        #[command(flatten)]
+        again: Again,
     },
     /// Make a key useless.
     Revoke {
         /// The key's id, as `list` shows it.
         id: String,
+        #[command(flatten)]
+        again: Again,
     },
     /// List keys, without their tokens.
     List,
@@ -66,14 +73,17 @@ pub(crate) struct Quota {
     /// Logged refusals a second.
     #[arg(long, value_name = "N")]
     refusals_per_s: Option<u32>,
+    #[command(flatten)]
+    again: Again,
 }
 
 /// Runs a verb.
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> {
     let output = session.output;
     match verb {
-        Verb::Create { name } => {
-            let request = Request::post("/v1/tenants", Body::Json(json!({"tenant": name})));
+        Verb::Create { name, again } => {
+            let body = Body::Json(json!({"tenant": name}));
+            let request = again.on(Request::post("/v1/tenants", body));
             session.show(&request, |_| format!("tenant {name} is there")).await
         }
         Verb::List => {
@@ -102,6 +112,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
                 "refusals_per_s": quota.refusals_per_s,
             });
             let request = Request::post(session.path("/quota"), Body::Json(body));
+            let request = quota.again.on(request);
             session.show(&request, |_| format!("the quota of {} is set", session.tenant)).await
         }
     }
@@ -109,20 +120,33 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
 
 async fn key(verb: KeyVerb, session: &Session) -> Result<Exit, Failure> {
     match verb {
-        KeyVerb::Create { name, roles } => {
+        KeyVerb::Create { name, roles, again } => {
             let body = Body::Json(json!({"name": name, "roles": roles}));
-            let request = Request::post(session.path("/keys"), body);
-            session.show(&request, |body| token(session, body)).await
+            let request = again.on(Request::post(session.path("/keys"), body));
+            let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };
+            if reply.body.get("token").is_none() {
+                return Err(secret_is_lost(&text(&reply.body, "id")));
+            }
+            session.output.show(&reply.body, |body| token(session, body))?;
+            Ok(Exit::Ok)
         }
-        KeyVerb::Revoke { id } => {
+        KeyVerb::Revoke { id, again } => {
             let path = session.path(&format!("/keys/{}/revoke", escape(&id)));
-            let request = Request::post(path, Body::Json(json!({})));
+            let request = again.on(Request::post(path, Body::Json(json!({}))));
             session.show(&request, |_| format!("key {id} is revoked")).await
         }
         KeyVerb::List => {
             session.show(&Request::get(session.path("")), |body| keys(session, body)).await
         }
     }
+}
+
+/// The key is there, and the one answer that had its secret did not arrive.
+fn secret_is_lost(id: &str) -> Failure {
+    let what =
+        format!("key {id} was made by an earlier attempt, and its token was in that answer alone");
+    let next = format!("revoke it (`statehouse tenant key revoke {id}`) and make another one");
+    Failure::new(Exit::Conflict, "token_lost", what, next)
 }
 
 fn token(session: &Session, body: &Value) -> String {

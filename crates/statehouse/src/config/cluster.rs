@@ -71,6 +71,13 @@ pub(super) const OPTIONAL: [&str; 10] = [
 /// Checks one rule: whether it holds, the key, and what is wrong if not.
 type Rule<'a> = &'a dyn Fn(bool, &'static str, String) -> Result<(), ConfigError>;
 
+/// Returns whether a text is `host:port`.
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
 impl ClusterSettings {
     /// Returns the addresses; nothing for a node alone.
     pub(crate) fn addresses(&self) -> Option<(SocketAddr, SocketAddr)> {
@@ -114,6 +121,25 @@ impl ClusterSettings {
                 ),
             );
         };
+        for (key, listen, advertised) in [
+            ("cluster.links", links, &self.advertise_links),
+            ("cluster.log", log, &self.advertise_log),
+        ] {
+            let what = advertised.as_deref().unwrap_or_default();
+            rule(
+                advertised.is_some() || !listen.ip().is_unspecified(),
+                key,
+                format!(
+                    "{listen} is every address of this machine, and others must be told one: set `cluster.advertise_{}`",
+                    key.trim_start_matches("cluster.")
+                ),
+            )?;
+            rule(
+                advertised.is_none() || is_host_and_port(what),
+                key,
+                format!("{what:?} is advertised and is not host:port, such as node-1.example:7500"),
+            )?;
+        }
         rule(
             self.cookie_file.is_some(),
             "cluster.cookie_file",

@@ -103,6 +103,25 @@ fn a_node_off_loopback_needs_a_certificate_or_a_proxy() {
 }
 
 #[test]
+fn what_is_advertised_can_be_reached_as_it_stands() {
+    for wrong in ["10.0.0.7:7400", "https://", "ftp://host", "http://a b"] {
+        let text = error_of(&format!("[api]\nadvertise = {wrong:?}\n"));
+        assert!(text.contains("is no base URL") && text.contains("https://host:port"), "{text}");
+    }
+    let cluster = |more: &str| {
+        format!("[cluster]\nlinks = \"0.0.0.0:7500\"\nlog = \"127.0.0.1:7600\"\n{more}")
+    };
+    let text = error_of(&cluster(""));
+    assert!(text.contains("set `cluster.advertise_links`"), "{text}");
+    for wrong in ["node-1", "node-1:", ":7500", "https://node-1:7500", "node-1:0"] {
+        let text = error_of(&cluster(&format!("advertise_links = {wrong:?}\n")));
+        assert!(text.contains("is not host:port"), "{text}");
+    }
+    let text = error_of(&cluster("advertise_links = \"node-1.example:7500\"\n"));
+    assert!(text.contains("cluster.cookie_file"), "it gets past the addresses: {text}");
+}
+
+#[test]
 fn a_certificate_and_its_key_come_together() {
     let text = error_of("[api]\ntls_certificate = \"a.pem\"\n");
     assert!(text.contains("set `api.tls_private_key` as well"), "{text}");

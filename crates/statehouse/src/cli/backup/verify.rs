@@ -110,6 +110,18 @@ fn length_and_digest(file: &ShardFile, path: &Path) -> Result<Digest, Failure> {
 }
 
 fn look(file: &ShardFile, path: &Path, digest: Digest, build: Build) -> Result<Examined, Failure> {
+    if file.level > u32::from(build.level) {
+        let what = format!(
+            "{} is at feature level {}, and this build knows levels up to {}",
+            path.display(),
+            file.level,
+            build.level
+        );
+        let next = "use the release that made it, or a newer one; nothing is wrong with the backup";
+        return Err(Failure::new(Exit::Conflict, "level", what, next));
+    }
+    // What the system refuses says nothing about the backup.
+    fs::File::open(path).map_err(|error| Failure::file("read", path, &error))?;
     let found = examine(path, ShardId(file.shard), digest, build);
     let found = found.map_err(|error| damaged(&chain(&error)))?;
     if let Some(first) = found.findings.first() {
