@@ -38,8 +38,10 @@ use crate::{
     clock::SystemClock,
     config::{ApiSettings, LineFormat, Loaded, Settings, Sources},
 };
+use ending::Ending;
 use house::House;
 
+pub(crate) mod ending;
 mod house;
 pub(crate) mod member;
 pub(crate) mod restore;
@@ -99,22 +101,37 @@ impl Serve {
                 self.insecure_loopback.then_some(true),
             );
         let loaded = settings::load(&sources)?;
+        // Before anything that waits for other nodes: whoever started this process may be gone before they are there.
+        let listening = Ending::listen()?;
+        let mut ending = if self.until_stdin_ends { listening.or_stdin_ends() } else { listening };
         if self.join {
-            member::join_unless_there(&loaded.settings, build).await?;
+            let joined = member::join_unless_there(&loaded.settings, build);
+            match ending.unless_asked(joined).await {
+                Some(joined) => joined?,
+                None => return Ok(Exit::Ok),
+            }
         }
         let started = Started::start(&loaded, Bootstrap::Never, build).await?;
         if let Some(file) = &self.dev_token_file {
-            seed::development(&started.house, file).await?;
-        }
-        if self.until_stdin_ends {
-            stop_with_stdin();
+            let seeded = ending.unless_asked(seed::development(&started.house, file)).await;
+            match seeded {
+                Some(Ok(())) => {}
+                Some(Err(failure)) => {
+                    started.close().await;
+                    return Err(failure);
+                }
+                None => {
+                    started.close().await;
+                    return Ok(Exit::Ok);
+                }
+            }
         }
         output.line(&format!(
             "serving {} from {}",
             started.url(),
             loaded.settings.directory().display()
         ))?;
-        started.serve(&loaded.settings).await
+        started.serve(&loaded.settings, ending).await
     }
 }
 
@@ -141,15 +158,13 @@ impl Started {
         let settings = &loaded.settings;
         let pipeline = telemetry(settings)?;
         let tls = tls(&settings.api)?;
-        let scheme = scheme(tls.as_ref());
         let directory = settings.directory();
         // The address first, because the node tells it to others; but a directory in use is the better reason. Nobody is
         // let in before the node is up: who is refused asks another node at once, who were let in would wait.
         let bound = reserve(settings.api.listen);
         let address = bound.as_ref().ok().and_then(|socket| socket.local_addr().ok());
         let clock = SystemClock::start();
-        let api = settings.api.advertise.clone();
-        let api = api.unwrap_or_else(|| url(scheme, address.unwrap_or(settings.api.listen)));
+        let api = settings.api.seen_by_others(address.unwrap_or(settings.api.listen));
         let opened = member::open(settings, &api, (bootstrap, build), &clock).await?;
         let node_started = opened.map_err(|error| refused(&error, &directory))?;
         node_started.register(pipeline.meters());
@@ -170,7 +185,8 @@ impl Started {
 
     /// Returns the address of the API as a client writes it.
     pub(crate) fn url(&self) -> String {
-        url(scheme(self.tls.as_ref()), self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     // Who runs here, for people and for `second process` messages; none of it is read back as truth.
@@ -184,8 +200,18 @@ impl Started {
         put(API_ADDRESS_FILE, format!("{}\n", self.url()))
     }
 
-    /// Serves until a signal, then drains and stops everything.
-    pub(crate) async fn serve(self, settings: &Settings) -> Result<Exit, Failure> {
+    /// Stops a node that does not serve yet, or not at all.
+    pub(crate) async fn close(self) {
+        self.house.close(CLOSE_MAX).await;
+        forget(&self.directory);
+    }
+
+    /// Serves until it is asked to end, then drains and stops everything.
+    pub(crate) async fn serve(
+        self,
+        settings: &Settings,
+        mut ending: Ending,
+    ) -> Result<Exit, Failure> {
         let Self { house, listener, tls, pipeline, clock, node, directory, .. } = self;
         let state = ApiState::new(
             Arc::new(house.clone()),
@@ -206,7 +232,12 @@ impl Started {
         };
         let drain = Duration::from_millis(settings.api.drain_ms)
             .min(Duration::from_millis(limits::DRAIN_MS_MAX) - 2 * CLOSE_MAX);
-        let serving = api::serve(listener, tls, state, signal(), parting);
+        let begin = Instant::now();
+        let asked = async {
+            ending.asked().await;
+            tracing::info!(after_s = begin.elapsed().as_secs(), "asked to end");
+        };
+        let serving = api::serve(listener, tls, state, asked, parting);
         let overdue = async {
             signalled.notified().await;
             tokio::time::sleep(drain).await;
@@ -220,10 +251,7 @@ impl Started {
             why = house.failed() => Err(failed(&why)),
         };
         house.close(CLOSE_MAX).await;
-        for name in [PID_FILE, API_ADDRESS_FILE] {
-            // A file that is gone already is as good.
-            let _ = std::fs::remove_file(directory.join(name));
-        }
+        forget(&directory);
         end?;
         tracing::info!("stopped");
         Ok(Exit::Ok)
@@ -256,35 +284,12 @@ fn telemetry(settings: &Settings) -> Result<Pipeline, Failure> {
     })
 }
 
-static STDIN_ENDED: tokio::sync::Notify = tokio::sync::Notify::const_new();
-
-// The thread ends with the process: nothing else can end a blocking read.
-fn stop_with_stdin() {
-    std::thread::spawn(|| {
-        let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        STDIN_ENDED.notify_one();
-    });
-}
-
-// SIGTERM is how a platform ends a process, SIGINT how a person does.
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let begin = Instant::now();
-    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(mut terminate), Ok(mut interrupt)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                () = STDIN_ENDED.notified() => {}
-            }
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            // Without signals only SIGKILL ends us; the log is made for that.
-            tracing::warn!(%error, "no signals, only SIGKILL will end this process");
-            std::future::pending::<()>().await;
-        }
+// What `write_down` said of the process; the settings stay for the next one.
+fn forget(directory: &Path) {
+    for name in [PID_FILE, API_ADDRESS_FILE] {
+        // A file that is gone already is as good.
+        let _ = std::fs::remove_file(directory.join(name));
     }
-    tracing::info!(after_s = begin.elapsed().as_secs(), "signal");
 }
 
 // A node that cannot go on ends, so that whoever watches the process starts it again.
@@ -296,14 +301,6 @@ fn failed(why: &str) -> Failure {
         format!("the node cannot go on: {why}"),
         "start it again; if it fails again, look at the disk and at the lines before this one",
     )
-}
-
-fn scheme(tls: Option<&TlsAcceptor>) -> &'static str {
-    if tls.is_some() { "https" } else { "http" }
-}
-
-fn url(scheme: &str, address: SocketAddr) -> String {
-    format!("{scheme}://{address}")
 }
 
 // The settings were checked: there are both files or neither.

@@ -7,7 +7,7 @@
 //! Deliberately absent: a memory-only mode. What is tried here must behave as it will later.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -26,10 +26,15 @@ use super::{
 use crate::{
     api,
     config::{self, Sources},
-    serve::{SETTINGS_FILE, Started, seed},
+    serve::{SETTINGS_FILE, Started, ending::Ending, seed},
 };
 
 mod many;
+mod places;
+mod running;
+
+/// Where the API of a new DATA listens unless told otherwise.
+const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7400);
 
 /// Most nodes of a development cluster.
 const NODES_MAX: u32 = 9;
@@ -49,11 +54,11 @@ pub(crate) struct Dev {
     /// DATA, the directory of everything durable.
     #[arg(long, default_value = DEV_DATA, value_name = "DIR")]
     data: PathBuf,
-    /// Where the API listens; port 0 takes any free one. More nodes take the ports after it, their links those from 100
-    /// above, their logs those from 200 above.
-    #[arg(long, default_value = "127.0.0.1:7400", value_name = "ADDRESS")]
-    listen: SocketAddr,
-    /// How many shards a new directory gets [default: 4].
+    /// Where the API listens [default: 127.0.0.1:7400]; port 0 takes any free one. More nodes take the ports after it,
+    /// their links those from 100 above, their logs those from 200 above; from then on they keep them.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// How many shards a new directory gets [default: 4]; it keeps them.
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
     /// The development token, in place of the one before; left out: that of DATA/dev-token, else a new one.
@@ -72,17 +77,18 @@ impl Dev {
     pub(crate) async fn run(self, output: Output, build: Build) -> Result<Exit, Failure> {
         let begin = Instant::now();
         let nodes = check_nodes(self.nodes, &self.data)?;
-        let shards = self.shards.or_else(|| kept_shards(&self.data)).unwrap_or(limits::DEV_SHARDS);
+        let shards = check_shards(self.shards, &self.data)?;
         if nodes > 1 {
             return self.run_many(nodes, shards, output, begin).await;
         }
         let sources = Sources::default()
             .flag("node.data", "dev", Some(self.data.display()))
             .flag("node.shards", "dev", Some(shards))
-            .flag("api.listen", "dev", Some(self.listen))
+            .flag("api.listen", "dev", Some(self.listen()))
             .flag("telemetry.level", "dev", Some(&self.log))
             .flag("telemetry.format", "dev", Some("text"));
         let loaded = settings::load(&sources)?;
+        let ending = Ending::listen()?;
         let started = Started::start(&loaded, Bootstrap::Found { shards }, build).await?;
         write_nodes(nodes, &self.data)?;
         let (token, is_new) = token(self.token.as_deref(), &self.data)?;
@@ -103,7 +109,11 @@ impl Dev {
             ("sample", format!("{sample} (statehouse definition show {sample})")),
             ("ready", format!("after {} ms; Ctrl-C stops it", begin.elapsed().as_millis())),
         ]))?;
-        started.serve(&loaded.settings).await
+        started.serve(&loaded.settings, ending).await
+    }
+
+    fn listen(&self) -> SocketAddr {
+        self.listen.unwrap_or(LISTEN)
     }
 }
 
@@ -118,13 +128,16 @@ fn check_nodes(asked: Option<u32>, data: &Path) -> Result<u32, Failure> {
     match (text.trim().parse::<u32>(), asked) {
         (Ok(kept), None) => Ok(kept),
         (Ok(kept), Some(asked)) if kept == asked => Ok(kept),
-        (Ok(_) | Err(_), _) => Err(Failure::new(
-            Exit::Conflict,
-            "mismatch",
+        (Ok(_) | Err(_), _) => Err(mismatch(
             format!("{} was made with --nodes {}", data.display(), text.trim()),
             format!("give --nodes {}, or choose another --data", text.trim()),
         )),
     }
+}
+
+// A flag that differs from what a directory was made with would change nothing there.
+fn mismatch(reason: String, next: impl Into<String>) -> Failure {
+    Failure::new(Exit::Conflict, "mismatch", reason, next)
 }
 
 fn write_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
@@ -134,7 +147,17 @@ fn write_nodes(nodes: u32, data: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::file("write", &path, &error))
 }
 
-// A directory keeps its number of shards; asking for it again would only be a way to get it wrong.
+// A directory keeps its number of shards.
+fn check_shards(asked: Option<u32>, data: &Path) -> Result<u32, Failure> {
+    match (kept_shards(data), asked) {
+        (Some(kept), Some(asked)) if kept != asked => Err(mismatch(
+            format!("{} was made with {kept} shards, not with {asked}", data.display()),
+            format!("leave --shards out or give --shards {kept}, or choose another --data"),
+        )),
+        (kept, asked) => Ok(asked.or(kept).unwrap_or(limits::DEV_SHARDS)),
+    }
+}
+
 fn kept_shards(data: &Path) -> Option<u32> {
     let file = config::node_directory(data, 1).join(SETTINGS_FILE);
     let sources = Sources { file: file.exists().then_some(file), ..Sources::default() };

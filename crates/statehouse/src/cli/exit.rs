@@ -59,6 +59,19 @@ impl Exit {
             OutcomeClass::Failed => Self::Broken,
         }
     }
+
+    /// Returns the last word of a process of this program that failed, as its parent sees it.
+    pub(crate) const fn of_failed_process(code: i32) -> Option<Self> {
+        match code {
+            2 => Some(Self::Usage),
+            3 => Some(Self::Rejected),
+            4 => Some(Self::Missing),
+            5 => Some(Self::Conflict),
+            6 => Some(Self::Unavailable),
+            // 7 is about a flag that no node has, and 0 is no failure.
+            _ => None,
+        }
+    }
 }
 
 impl From<Exit> for std::process::ExitCode {

@@ -34,8 +34,7 @@ pub(crate) struct Output {
 impl Output {
     /// Looks at the terminal and at `NO_COLOR` once.
     pub(crate) fn new(format: Format) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { format, colour: wanted && std::io::stdout().is_terminal() }
+        Self { format, colour: wants_colour(&std::io::stdout()) }
     }
 
     /// Returns whether somebody watches the terminal while the work goes on.
@@ -141,6 +140,12 @@ impl Output {
         let lines = shown.iter().map(|(name, value)| format!("{name:width$}  {value}"));
         lines.collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Returns whether what is written there may have colour: it is a terminal, and `NO_COLOR` is not set or is empty.
+pub(crate) fn wants_colour(place: &impl IsTerminal) -> bool {
+    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    wanted && place.is_terminal()
 }
 
 /// Returns a member as people read it: texts bare, lists joined, the rest as compact JSON.

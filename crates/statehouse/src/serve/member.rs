@@ -17,7 +17,7 @@ use statehouse_cluster::{
 };
 use statehouse_contract::{Build, MemberDocument, NodeId};
 
-use super::{API_ADDRESS_FILE, CLOSE_MAX, PID_FILE, Started, house::House, seed};
+use super::{Started, seed};
 use crate::{
     api,
     cli::{
@@ -139,17 +139,10 @@ pub(super) fn document(settings: &Settings, links: SocketAddr, log: SocketAddr) 
     MemberDocument {
         links: text(&cluster.advertise_links, links),
         log: text(&cluster.advertise_log, log),
-        api: api_of(settings),
+        api: settings.api.seen_by_others(settings.api.listen),
         region: settings.node.region.clone(),
         standing: None,
     }
-}
-
-/// Returns the address of the API as others will see it.
-pub(super) fn api_of(settings: &Settings) -> String {
-    let scheme = if settings.api.tls_certificate.is_some() { "https" } else { "http" };
-    let api = settings.api.advertise.clone();
-    api.unwrap_or_else(|| super::url(scheme, settings.api.listen))
 }
 
 /// Joins the cluster of the seeds.
@@ -252,7 +245,7 @@ pub(crate) async fn init(init: &Init, output: Output, build: Build) -> Result<Ex
     let shards = loaded.settings.node.shards;
     let started = Started::start(&loaded, Bootstrap::Found { shards }, build).await?;
     let made = seed::tenant_with_key(&started.house, &token, "admin").await;
-    close(&started.house, &directory).await;
+    started.close().await;
     made?;
     let verb = if was_there { "was made before" } else { "made" };
     output.line(&output.pairs(&[
@@ -262,12 +255,4 @@ pub(crate) async fn init(init: &Init, output: Output, build: Build) -> Result<Ex
         ("next", "statehouse serve, with the same configuration".to_owned()),
     ]))?;
     Ok(Exit::Ok)
-}
-
-async fn close(house: &House, directory: &std::path::Path) {
-    house.close(CLOSE_MAX).await;
-    for name in [PID_FILE, API_ADDRESS_FILE] {
-        // A file that is gone already is as good.
-        let _ = std::fs::remove_file(directory.join(name));
-    }
 }

@@ -75,7 +75,7 @@ fn document(settings: &Settings) -> MemberDocument {
         None => MemberDocument {
             links: String::new(),
             log: String::new(),
-            api: member::api_of(settings),
+            api: settings.api.seen_by_others(settings.api.listen),
             region: settings.node.region.clone(),
             standing: None,
         },
