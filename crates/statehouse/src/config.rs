@@ -77,6 +77,14 @@ pub(crate) struct ApiSettings {
     pub(crate) drain_ms: u64,
 }
 
+impl ApiSettings {
+    /// Returns the base URL that others are told, for an API that listens at this address.
+    pub(crate) fn seen_by_others(&self, listens: SocketAddr) -> String {
+        let scheme = if self.tls_certificate.is_some() { "https" } else { "http" };
+        self.advertise.clone().unwrap_or_else(|| format!("{scheme}://{listens}"))
+    }
+}
+
 /// What it tells.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]

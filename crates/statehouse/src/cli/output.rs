@@ -6,7 +6,7 @@
 //!
 //! Deliberately absent: what the columns mean, and progress bars (`bench` has its own).
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 
 use comfy_table::{Attribute, Cell, Table, presets};
 use serde_json::Value;

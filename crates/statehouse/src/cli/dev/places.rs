@@ -159,10 +159,7 @@ fn above(listen: SocketAddr, number: u32, more: u16) -> Result<SocketAddr, Failu
     let offset = u16::try_from(number - 1).ok();
     let port = offset.and_then(|offset| listen.port().checked_add(offset)?.checked_add(more));
     port.map(|port| SocketAddr::new(listen.ip(), port)).ok_or_else(|| {
-        Failure::usage(
-            format!("{listen} leaves no room for {number} nodes"),
-            "choose a lower port",
-        )
+        Failure::usage(format!("{listen} leaves no room for {number} nodes"), "choose a lower port")
     })
 }
 
