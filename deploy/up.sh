@@ -153,19 +153,45 @@ make_certificates() {
 # Gives each node its own papers, readable by its user alone. Only the engine may set an owner without root, so the
 # files travel into the mounted folder through a container that never runs.
 hand_out_papers() {
-    local node folder
+    local node folder print
     for node in $(seq "$nodes"); do
         folder="$STATEHOUSE_NODES/node-$node"
         mkdir -p "$folder"
         chmod 0755 "$folder"
+        # A node that runs keeps what it has: only other papers take the place of those that were handed out.
+        print="$(cat "$certs/ca.pem" "$certs/cookie" "$certs/node-$node.pem" "$certs/node-$node-key.pem" | sha256sum)"
+        [ "$(cat "$folder/.handed-out" 2>/dev/null)" != "$print" ] || continue
         # What stands there has another owner; the folder is ours.
-        rm -f "$folder"/*
+        rm -f "$folder"/* "$folder/.handed-out"
         carrier="$(docker create --volume "$folder:/papers" "$image")"
         tar --create --directory "$certs" --owner="$user" --group="$user" --mode=0600 --file - \
             ca.pem cookie "node-$node.pem" "node-$node-key.pem" |
             docker cp - "$carrier:/papers"
         docker rm --force "$carrier" >/dev/null
         carrier=""
+        printf '%s\n' "$print" > "$folder/.handed-out"
+    done
+}
+
+# Says whether every node runs already.
+is_running() {
+    local node
+    for node in $(seq "$nodes"); do
+        [ "$(docker inspect --format '{{.State.Status}}' "$(container "node-$node")" 2>/dev/null)" = running ] || return 1
+    done
+}
+
+# Puts containers of another image in the place of running ones: one node after the other, and the next one only when all
+# are whole again. Compose would do it to all at once.
+renew() {
+    local node wanted
+    wanted="$(docker image inspect --format '{{.Id}}' "$image")"
+    for node in $(seq "$nodes"); do
+        [ "$(docker inspect --format '{{.Image}}' "$(container "node-$node")")" != "$wanted" ] || continue
+        printf 'node-%s gets the new image\n' "$node" >&2
+        compose rm --stop --force "node-$node" >&2
+        compose up --detach --no-deps "node-$node" >&2
+        wait_until_ready
     done
 }
 
@@ -269,8 +295,13 @@ binary="$(realpath "$binary")"
 make_certificates
 build_image
 hand_out_papers
-compose up --no-start >&2
-found
+if is_running && holds 1 founded; then
+    fetch_token
+    renew
+else
+    compose up --no-start >&2
+    found
+fi
 compose up --detach >&2
 fetch_token
 wait_until_ready

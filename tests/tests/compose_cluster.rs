@@ -69,12 +69,13 @@ impl Containers {
             ports: std::array::from_fn(port),
         };
         // From here on its end takes everything down, however far it came.
-        containers.bring_up();
+        containers.bring_up(binary());
         containers
     }
 
-    fn bring_up(&self) {
-        let binary = binary().display().to_string();
+    /// Runs `up.sh` with a binary; over a cluster that runs, too.
+    fn bring_up(&self, binary: &Path) {
+        let binary = binary.display().to_string();
         let state = self.state().display().to_string();
         let up = ["--binary", &binary, "--state", &state];
         println!("{}", self.script(&up).unwrap_or_else(|why| panic!("up.sh: {why}")));
@@ -205,9 +206,9 @@ struct Load {
 }
 
 impl Load {
-    fn begin(containers: &Containers, name: &str) -> Self {
+    fn begin(containers: &Containers, name: &str, time: &str) -> Self {
         let history = containers.folder.path().join(format!("{name}.jsonl"));
-        let arguments = ["bench", "--clients", "16", "--rate", "60", "--time", "20s"];
+        let arguments = ["bench", "--clients", "16", "--rate", "60", "--time", time];
         let mut command = containers.statehouse(&containers.servers(), &arguments);
         command.args(["--warm-up", "0s", "--attempts", "200", "--timeout", "2s", "--history"]);
         let child = command.arg(&history).stdout(Stdio::piped()).spawn().unwrap();
@@ -280,7 +281,7 @@ impl Fault {
 /// Breaks the node that leads most while a load runs, heals it, and lets the judge read what happened.
 fn suffers(containers: &Containers, fault: Fault) {
     containers.settle();
-    let mut load = Load::begin(containers, &format!("{fault:?}"));
+    let mut load = Load::begin(containers, &format!("{fault:?}"), "20s");
     let victim = containers.first();
     println!("{fault:?} of node-{victim}");
     fault.begin(containers, victim);
@@ -289,6 +290,22 @@ fn suffers(containers: &Containers, fault: Fault) {
     fault.end(containers, victim);
     containers.settle();
     load.assert_goes_on();
+    judge(&load.end());
+}
+
+/// Runs `up.sh` with another binary while a load runs: every node gets a new container, one after the other.
+fn renewed(containers: &Containers) {
+    let other = containers.folder.path().join("statehouse");
+    let mut bytes = std::fs::read(binary()).unwrap();
+    // Another file of the same program: nothing reads what stands behind its end.
+    bytes.push(0);
+    std::fs::write(&other, bytes).unwrap();
+    let mode = std::fs::metadata(binary()).unwrap().permissions();
+    std::fs::set_permissions(&other, mode).unwrap();
+    let mut load = Load::begin(containers, "renewed", "90s");
+    containers.bring_up(&other);
+    load.assert_goes_on();
+    containers.settle();
     judge(&load.end());
 }
 
@@ -323,9 +340,11 @@ fn three_containers_keep_their_promises_through_a_kill_a_pause_and_a_cut() {
     }
 
     // Again, over a cluster that runs: nothing is founded anew, nothing is replaced.
-    containers.bring_up();
-    let after: Vec<String> = (1..=NODES).map(|node| containers.container(node)).collect();
-    assert_eq!(before, after);
+    let all = || (1..=NODES).map(|node| containers.container(node)).collect::<Vec<_>>();
+    containers.bring_up(binary());
+    assert_eq!(before, all());
+    renewed(&containers);
+    assert!(before.iter().zip(all()).all(|(before, after)| *before != after));
 
     for fault in [Fault::Kill, Fault::Pause, Fault::Cut] {
         suffers(&containers, fault);

@@ -187,7 +187,7 @@ pub(crate) fn announce(
                     return;
                 }
                 Ok(_) => {}
-                Err(no) => warn!(%no, "the node could not say where it is reached"),
+                Err(no) => warn!(error = %no, "the node could not say where it is reached"),
             }
             sleep(AGAIN).await;
         }

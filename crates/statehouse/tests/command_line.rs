@@ -302,7 +302,7 @@ fn a_configuration_says_where_each_value_comes_from() {
     );
     expect![[r#"
         api.behind_proxy = false           # default
-        api.drain_ms = 8000                # default
+        api.drain_ms = 7500                # default
         api.listen = "127.0.0.1:7400"      # default
         cluster.insecure_loopback = false  # default
         cluster.profile = "local"          # default

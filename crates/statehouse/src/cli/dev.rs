@@ -42,9 +42,6 @@ const NODES_MAX: u32 = 9;
 /// Name of the file in DATA that holds the number of nodes.
 const NODES_FILE: &str = "nodes";
 
-/// Longest token that is taken.
-const TOKEN_BYTES_MAX: usize = 256;
-
 /// `statehouse dev`.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
@@ -62,7 +59,7 @@ pub(crate) struct Dev {
     #[arg(long, value_name = "N")]
     shards: Option<u32>,
     /// The development token, in place of the one before; left out: that of DATA/dev-token, else a new one.
-    #[arg(long, value_parser = token_text)]
+    #[arg(long, value_parser = seed::token_text)]
     token: Option<String>,
     /// Start a node again when it ends by itself.
     #[arg(long)]
@@ -166,13 +163,6 @@ fn kept_shards(data: &Path) -> Option<u32> {
 }
 
 // What can stand in a header, and no more than the API hashes.
-fn token_text(text: &str) -> Result<String, String> {
-    let is_fit = (1..=TOKEN_BYTES_MAX).contains(&text.len());
-    if is_fit && text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Ok(text.to_owned());
-    }
-    Err(format!("a token is 1 to {TOKEN_BYTES_MAX} visible ASCII characters without spaces"))
-}
 
 // The file is written before the key is made: a crash in between leaves a token that the next start makes good.
 fn token(given: Option<&str>, data: &Path) -> Result<(String, bool), Failure> {

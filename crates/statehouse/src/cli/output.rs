@@ -133,6 +133,15 @@ impl Output {
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
     }
 
+    /// Prints what a verb has done, as pairs or as one document of them.
+    pub(crate) fn told(self, pairs: &[(&str, String)]) -> Result<(), Failure> {
+        let member = |(name, value): &(&str, String)| {
+            (!value.is_empty()).then(|| (name.replace(' ', "_"), Value::from(value.as_str())))
+        };
+        let document = Value::Object(pairs.iter().filter_map(member).collect());
+        self.show(&document, |_| self.pairs(pairs))
+    }
+
     /// Lays out names and values, one pair a line; pairs without a value are left out.
     pub(crate) fn pairs(self, pairs: &[(&str, String)]) -> String {
         let shown: Vec<_> = pairs.iter().filter(|(_, value)| !value.is_empty()).collect();

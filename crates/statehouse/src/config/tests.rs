@@ -134,7 +134,7 @@ fn numbers_outside_their_range_are_refused() {
     assert!(error_of("[node]\nnumber = 2\n").contains("a node alone is node 1"));
     assert!(error_of("[node]\nnumber = 0\n").contains("numbered from 1"));
     assert!(error_of("[node]\nshards = 0\n").contains("1 to 256"));
-    assert!(error_of("[api]\ndrain_ms = 60000\n").contains("1 to 10000"));
+    assert!(error_of("[api]\ndrain_ms = 60000\n").contains("1 to 7500"));
 }
 
 /// A node of a cluster on this machine, with what is added.

@@ -201,10 +201,10 @@ pub(crate) async fn join(join: &Join, output: Output, build: Build) -> Result<Ex
     );
     let loaded = settings::load(&sources)?;
     let node = join_now(&loaded.settings, join.replace, build).await?;
-    output.line(&output.pairs(&[
+    output.told(&[
         ("node", format!("{node}, in {}", loaded.settings.directory().display())),
         ("next", "statehouse serve, with the same configuration".to_owned()),
-    ]))?;
+    ])?;
     Ok(Exit::Ok)
 }
 
@@ -225,8 +225,7 @@ pub(crate) async fn init(init: &Init, output: Output, build: Build) -> Result<Ex
         None => loaded.settings.node.data.join("admin-token"),
     };
     let was_there = directory.join(IDENTITY_FILE).exists();
-    let kept = std::fs::read_to_string(&token_file).ok().map(|text| text.trim().to_owned());
-    let token = match kept.filter(|text| !text.is_empty()) {
+    let token = match seed::kept_secret(&token_file)? {
         Some(kept) => kept,
         None if was_there => {
             return Err(Failure::new(
@@ -248,11 +247,11 @@ pub(crate) async fn init(init: &Init, output: Output, build: Build) -> Result<Ex
     started.close().await;
     made?;
     let verb = if was_there { "was made before" } else { "made" };
-    output.line(&output.pairs(&[
+    output.told(&[
         ("cluster", format!("{verb} in {} with {shards} shards", directory.display())),
         ("tenant", seed::TENANT.to_owned()),
         ("token", format!("in {} (all roles)", token_file.display())),
         ("next", "statehouse serve, with the same configuration".to_owned()),
-    ]))?;
+    ])?;
     Ok(Exit::Ok)
 }

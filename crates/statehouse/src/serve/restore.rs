@@ -50,21 +50,19 @@ pub(crate) async fn run(asked: &Restore, output: Output, build: Build) -> Result
     let made = restore(plan).await.map_err(|error| refused(&error, &directory))?;
     let instances: u64 = backup.found.iter().map(|shard| shard.instances).sum();
     let left: Vec<String> = made.left_behind.iter().map(ToString::to_string).collect();
-    output.line(
-        &output.pairs(&[
-            ("cluster", format!("{} in {}", made.cluster, directory.display())),
-            ("first node", made.node.to_string()),
-            ("from", format!("{}, made at {}", asked.dir.display(), backup.manifest.made_at)),
-            ("instances", format!("{instances} in {} shards", backup.copies.len())),
-            ("left behind", left.join(", ")),
-            ("took", format!("{} ms", begin.elapsed().as_millis())),
-            (
-                "next",
-                "statehouse serve, with the same configuration; tokens are those of the backup"
-                    .to_owned(),
-            ),
-        ]),
-    )?;
+    output.told(&[
+        ("cluster", format!("{} in {}", made.cluster, directory.display())),
+        ("first node", made.node.to_string()),
+        ("from", format!("{}, made at {}", asked.dir.display(), backup.manifest.made_at)),
+        ("instances", format!("{instances} in {} shards", backup.copies.len())),
+        ("left behind", left.join(", ")),
+        ("took", format!("{} ms", begin.elapsed().as_millis())),
+        (
+            "next",
+            "statehouse serve, with the same configuration; tokens are those of the backup"
+                .to_owned(),
+        ),
+    ])?;
     Ok(Exit::Ok)
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     io::Write as _,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     time::{Duration, Instant},
 };
@@ -156,6 +156,50 @@ pub(crate) async fn sample(house: &House) -> Result<String, Failure> {
     Ok(name.to_string())
 }
 
+/// Longest token that a person may choose.
+const TOKEN_BYTES_MAX: usize = 256;
+
+/// Checks a token that a person has chosen.
+pub(crate) fn token_text(text: &str) -> Result<String, String> {
+    let is_fit = (1..=TOKEN_BYTES_MAX).contains(&text.len());
+    if is_fit && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("a token is 1 to {TOKEN_BYTES_MAX} visible ASCII characters without spaces"))
+}
+
+/// Reads a token that a file holds already; nothing where there is no file, or an empty one.
+///
+/// # Errors
+/// It holds no token, or others than its owner can read it. The file is left as it is.
+pub(crate) fn kept_secret(path: &Path) -> Result<Option<String>, Failure> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Failure::file("read the token in", path, &error)),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let unfit = |why: String, next: &str| {
+        let reason = format!("{} is there, and {why}; nothing was changed", path.display());
+        Err(Failure::new(Exit::Conflict, "token_file", reason, next))
+    };
+    let token = match token_text(text.trim()) {
+        Ok(token) => token,
+        Err(why) => return unfit(why, "choose another --admin-token-file, or remove this one"),
+    };
+    let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+    let mode = mode.map_err(|error| Failure::file("look at", path, &error))?;
+    if mode & 0o077 != 0 {
+        let next =
+            "chmod 600 it if its token is to be the admin's, or choose another --admin-token-file";
+        return unfit(format!("others can read it (mode {:o})", mode & 0o777), next);
+    }
+    Ok(Some(token))
+}
+
 /// Writes a token to a file that only its owner can read.
 pub(crate) fn write_secret(path: &Path, token: &str) -> Result<(), Failure> {
     let write = || {
@@ -165,7 +209,7 @@ pub(crate) fn write_secret(path: &Path, token: &str) -> Result<(), Failure> {
         let mut options = std::fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
         // An older file keeps its mode when it is opened.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
         file.write_all(format!("{token}\n").as_bytes())?;
         file.sync_all()
     };
@@ -214,4 +258,28 @@ fn failed(what: &str, no: &Rejection) -> Failure {
         format!("cannot {what}: {}", no.detail),
         no.code.advice().text(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_that_is_there_is_taken_or_refused_and_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin-token");
+        assert_eq!(kept_secret(&path).unwrap(), None);
+        write_secret(&path, "abc").unwrap();
+        assert_eq!(kept_secret(&path).unwrap().as_deref(), Some("abc"));
+        for bytes in [&b"two words"[..], b"two\nlines", b"\xff\xfe"] {
+            std::fs::write(&path, bytes).unwrap();
+            let no = kept_secret(&path).unwrap_err().to_string();
+            assert!(no.contains("visible ASCII") && no.contains("nothing was changed"), "{no}");
+            assert_eq!(std::fs::read(&path).unwrap(), bytes);
+        }
+        std::fs::write(&path, "abc").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let no = kept_secret(&path).unwrap_err().to_string();
+        assert!(no.contains("mode 644") && no.contains("chmod 600"), "{no}");
+    }
 }
