@@ -69,7 +69,7 @@ impl Fault {
     /// From one fault to the next: time for the node to be back and the leaders to be spread again.
     const fn pause(self) -> Duration {
         match self {
-            Self::LeaderKill => Duration::from_secs(6),
+            Self::LeaderKill => Duration::from_secs(8),
             Self::LeaderStop => Duration::from_secs(18),
             Self::Transfer => Duration::from_secs(2),
         }

@@ -39,8 +39,8 @@ const READY_PAUSE: Duration = Duration::from_millis(20);
 /// Pause before a node that ended is started again: it doubles with each end, up to the longest.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A node that ran for so long is well: its next pause is the shortest again.
-const WELL_AFTER: Duration = Duration::from_secs(60);
+/// A node that ran for so long is well, and its next pause is the shortest again: what cannot run at all ends sooner.
+const WELL_AFTER: Duration = Duration::from_secs(3);
 
 impl Dev {
     pub(super) async fn run_many(
