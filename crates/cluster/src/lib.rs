@@ -29,6 +29,7 @@ mod log_wire;
 pub mod node;
 mod peers;
 mod placement;
+mod porter;
 mod rebalance;
 mod refusals;
 pub mod restore;

@@ -5,13 +5,18 @@
 //!
 //! Absent on purpose: signals, HTTP, printing. Whoever runs the process does that.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use statehouse_contract::{Clock, Members, NodeId};
 use statehouse_log::{Leadership, NoPeers, Origin, Part, Peer, Transport};
 use statehouse_runtime::{
-    Builds, HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning, count_violations,
-    reading::members_in,
+    Builds, Carrier, HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning,
+    count_violations, reading::members_in,
 };
 use statehouse_telemetry::Meters;
 use tokio::{
@@ -26,6 +31,7 @@ use crate::{
     joining::{self, Registrar},
     links::{Bytes, ClusterConfig, Links, Wires, document},
     placement,
+    porter::Porter,
     roll::Roll,
     who::Who,
 };
@@ -86,6 +92,8 @@ impl fmt::Debug for NodeConfig {
 pub struct Node {
     host: ShardHost,
     router: Router,
+    /// Kept, because the organs only look at it.
+    _porter: Arc<Porter>,
     roll: Roll,
     links: Mutex<Option<Links>>,
     bytes: Option<Bytes>,
@@ -153,7 +161,11 @@ impl Node {
         };
         let router = Router::new(map, &host, who, profile);
         let bytes = wires.as_ref().map(Wires::bytes);
-        let node = Self { host, router, roll, links: Mutex::new(None), bytes, id: found.node };
+        let porter = Porter::new(router.clone());
+        let carrier: Weak<dyn Carrier> = Arc::<Porter>::downgrade(&porter);
+        host.carried().by(carrier);
+        let links = Mutex::new(None);
+        let node = Self { host, router, _porter: porter, roll, links, bytes, id: found.node };
         if let (Some(wires), Some(own)) = (wires, own_document) {
             node.link(wires, found, own).await?;
         }
@@ -248,7 +260,7 @@ impl Node {
         if timeout(limit, self.hand_over()).await.is_err() {
             warn!("the node stops while it leads");
         }
-        let Self { host, router, links, .. } = self;
+        let Self { host, router, links, _porter, .. } = self;
         // Reads are served until the end; new commands are refused at once.
         host.begin_drain();
         host.settle(limit.saturating_sub(began.elapsed())).await;

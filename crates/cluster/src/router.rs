@@ -135,14 +135,27 @@ impl Router {
             let detail = "this node works on as many commands as it may";
             Rejection::gateway(RejectionCode::Overloaded, detail).after_ms(100)
         })?;
+        from_outside(&envelope.key)?;
         if let Some(tenant) = envelope.target.tenant() {
             self.registry()?.charge(tenant)?;
         }
+        self.carry(envelope, Arc::new(permit)).await
+    }
+
+    /// Hands a command in that was let in with a permit: as [`Self::submit`], for a key of any origin.
+    ///
+    /// # Errors
+    /// The rejection that the sender gets.
+    pub(crate) async fn carry(
+        &self,
+        envelope: CommandEnvelope,
+        permit: Admitted,
+    ) -> Result<Receipt, Rejection> {
         let shard = self.inner.map.of_target(&envelope.target).ok_or_else(|| {
             Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard")
         })?;
         let seat = self.seat(shard)?;
-        self.decided(&seat, envelope, Arc::new(permit)).await
+        self.decided(&seat, envelope, permit).await
     }
 
     /// Tries until there is a definite answer, or the deadline, or nobody leads for too long.
@@ -255,7 +268,9 @@ impl Router {
         mut envelope: CommandEnvelope,
     ) -> Result<CommandEnvelope, Rejection> {
         match &mut envelope.command {
-            Command::Start { definition, .. } if definition.digest.is_none() => {
+            Command::Start { definition, .. } | Command::StartChild { definition, .. }
+                if definition.digest.is_none() =>
+            {
                 *definition = resolve(seat, &key.tenant, definition).await?;
             }
             Command::LeaseTasks { .. }
@@ -264,18 +279,7 @@ impl Router {
             | Command::FailTask { .. } => return Err(not_in_this_release("leasing tasks")),
             _ => {}
         }
-        // Only the system's own parts make what is due, and their keys cannot be chosen.
-        match &envelope.key {
-            Key::Client(_) | Key::Operator(_) => Ok(envelope),
-            Key::Timer { .. }
-            | Key::Task { .. }
-            | Key::Outbox { .. }
-            | Key::Schedule { .. }
-            | Key::Queue { .. } => Err(Rejection::gateway(
-                RejectionCode::InvalidRequest,
-                "a command from outside carries a client's or an operator's key",
-            )),
-        }
+        Ok(envelope)
     }
 
     fn of(&self, key: &InstanceKey) -> Result<Arc<Seat>, Rejection> {
@@ -292,6 +296,21 @@ impl Router {
             let detail = format!("there is no shard {shard}");
             Rejection::gateway(RejectionCode::InvalidRequest, detail)
         })
+    }
+}
+
+/// Refuses keys that only the system's own parts may make.
+fn from_outside(key: &Key) -> Result<(), Rejection> {
+    match key {
+        Key::Client(_) | Key::Operator(_) => Ok(()),
+        Key::Timer { .. }
+        | Key::Task { .. }
+        | Key::Outbox { .. }
+        | Key::Schedule { .. }
+        | Key::Queue { .. } => Err(Rejection::gateway(
+            RejectionCode::InvalidRequest,
+            "a command from outside carries a client's or an operator's key",
+        )),
     }
 }
 

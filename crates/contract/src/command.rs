@@ -8,8 +8,8 @@
 use bincode::{Decode, Encode};
 
 use crate::{
-    Bucket, DefinitionName, Digest, InstanceId, Json, MemberDocument, NodeId, RoleName, ShardId,
-    TaskId, TenantId, Timestamp,
+    Bucket, DefinitionName, Digest, InstanceId, InstanceKey, Json, MemberDocument, NodeId,
+    RoleName, ShardId, TaskId, TenantId, Timestamp,
 };
 
 /// Which definition a start asks for.
@@ -53,6 +53,13 @@ pub enum Verb {
         /// The id of the new instance.
         instance: InstanceId,
     },
+    /// Complete an open task in its worker's stead, so that a parked one does not hold its instance for ever.
+    Settle {
+        /// The task.
+        task: TaskId,
+        /// What the instance gets as its output.
+        output: Json,
+    },
 }
 
 impl Verb {
@@ -68,8 +75,39 @@ impl Verb {
             Self::Skip => "skip",
             Self::Migrate { .. } => "migrate",
             Self::Reset { .. } => "reset",
+            Self::Settle { .. } => "skip",
         }
     }
+}
+
+/// The piece of work within a parent that a child is there to do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
+pub struct ParentRef {
+    /// The parent.
+    pub instance: InstanceKey,
+    /// Position of the parent's Start entry.
+    pub born: u64,
+    /// The version of the parent that started the child.
+    pub version: u64,
+    /// The number of the piece of work among those of that version.
+    pub n: u32,
+}
+
+/// How a child ended, as its parent hears it.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum ChildEnding {
+    /// Done, with its output.
+    Done {
+        /// The output.
+        output: Json,
+    },
+    /// Failed, cancelled, terminated, or never started.
+    Failed {
+        /// The code.
+        code: Box<str>,
+        /// What a person reads.
+        message: Box<str>,
+    },
 }
 
 /// What a tenant may use.
@@ -286,5 +324,52 @@ pub enum Command {
     RaiseFeature {
         /// The level. A shard that has it, or a higher one, stays as it is.
         level: u16,
+    },
+    /// Tell an instance that the first attempt of a task is about to begin. Only the shard's desk makes it, right before
+    /// it gives the lease, so that a compensation with `from: start` is registered whatever becomes of the attempt.
+    StartTask {
+        /// The task.
+        task: TaskId,
+    },
+    /// Make a child. Only an outbox makes it.
+    StartChild {
+        /// What it runs.
+        definition: DefinitionRef,
+        /// What it starts with.
+        input: Json,
+        /// Whose piece of work it is.
+        parent: ParentRef,
+    },
+    /// Tell a parent how its child ended. Only an outbox makes it.
+    ChildEnded {
+        /// Which piece of its work that was.
+        work: ParentRef,
+        /// How it ended.
+        ending: ChildEnding,
+    },
+    /// Make an instance that goes on from a point of another one's history. Only an outbox makes it.
+    Adopt {
+        /// What it runs: a version and its digest.
+        definition: DefinitionRef,
+        /// The instance as it stood there, encoded by the runtime.
+        snapshot: Box<[u8]>,
+        /// The instance from whose history it comes.
+        from: InstanceKey,
+        /// The version of that instance.
+        version: u64,
+    },
+    /// Remove a schedule.
+    RemoveSchedule {
+        /// Its name.
+        name: Box<str>,
+    },
+    /// Start what a schedule would have started within a time.
+    BackfillSchedule {
+        /// Its name.
+        name: Box<str>,
+        /// From when on.
+        from: Timestamp,
+        /// Until when, exclusive.
+        until: Timestamp,
     },
 }

@@ -29,7 +29,7 @@ pub mod trace;
 pub mod view;
 
 pub use build::Build;
-pub use command::{Command, DefinitionRef, Due, Quota, Verb};
+pub use command::{ChildEnding, Command, DefinitionRef, Due, ParentRef, Quota, Verb};
 pub use envelope::{Actor, CommandEnvelope, Key, KeyHash, Target};
 pub use id::{
     Bucket, CorrelationId, DefinitionName, Digest, IdError, InstanceId, InstanceKey, KeyText,
@@ -38,7 +38,7 @@ pub use id::{
 pub use json::Json;
 pub use member::{MemberDocument, Members, Standing};
 pub use outcome::{Operation, OutcomeClass};
-pub use query::{Consistency, InstanceFilter, Query, WatchScope};
+pub use query::{Consistency, InstanceFilter, Query, TaskFilter, WatchScope};
 pub use receipt::{Receipt, ReceiptKind, StoredReceipt};
 pub use rejection::{Advice, ErrorSource, Rejection, RejectionCode, Violation};
 pub use task::TaskId;

@@ -131,6 +131,33 @@ pub const LIVE_INSTANCES_MAX: usize = 100_000;
 /// Time after which an instance without work is passivated.
 pub const PASSIVATE_MS: u64 = 60_000;
 
+/// Most tasks that one lease call gives.
+pub const LEASE_TASKS_MAX: u32 = 100;
+/// Most bytes of inputs that one lease call gives.
+pub const LEASE_BYTES_MAX: usize = 512 * 1024;
+/// Most queues that one lease call names.
+pub const LEASE_QUEUES_MAX: usize = 16;
+/// Length of a lease unless the call or the task's `heartbeat` says otherwise.
+pub const LEASE_MS_DEFAULT: u64 = 30_000;
+/// Shortest lease.
+pub const LEASE_MS_MIN: u64 = 1_000;
+/// Longest lease.
+pub const LEASE_MS_MAX: u64 = 3_600_000;
+/// Time that every live lease has at least after a change of leader.
+pub const LEASE_FLOOR_MS: u64 = 5_000;
+/// Largest output of a task.
+pub const OUTPUT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
+/// Longest code of a task's error.
+pub const ERROR_CODE_BYTES_MAX: usize = 128;
+/// Longest message of a task's error.
+pub const ERROR_MESSAGE_BYTES_MAX: usize = 2_048;
+/// Lease calls that wait at one node.
+pub const POLLS_MAX: usize = 4_096;
+/// Deliveries of one shard's outbox that are under way at once.
+pub const DELIVERIES_MAX: usize = 128;
+/// Commands that the system's own organs of one node have under way to any shard.
+pub const CARRIED_PERMITS: usize = 1_024;
+
 /// Most rows on one page of an answer.
 pub const PAGE_MAX: u32 = 500;
 /// Rows on one page unless told otherwise.

@@ -167,4 +167,52 @@ pub enum Query {
         /// Most lines.
         limit: u32,
     },
+    /// A page of a tenant's open tasks.
+    Tasks(TaskFilter),
+    /// A tenant's queues with what waits in each.
+    Queues {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// A tenant's schedules.
+    Schedules {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// One schedule.
+    Schedule {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        name: Box<str>,
+    },
+    /// A tenant's batches.
+    Batches {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// One batch.
+    Batch {
+        /// Whose.
+        tenant: TenantId,
+        /// Its name.
+        name: Box<str>,
+    },
+}
+
+/// Which open tasks are listed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct TaskFilter {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Only of this queue.
+    pub queue: Option<Box<str>>,
+    /// Only in this state: `ready`, `waiting`, `leased` or `parked`.
+    pub state: Option<Box<str>>,
+    /// Most rows.
+    pub limit: u32,
+    /// Where the page before ended.
+    pub cursor: Option<Box<str>>,
+    /// Refuse rather than leave a shard out.
+    pub complete: bool,
 }

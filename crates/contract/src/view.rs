@@ -85,6 +85,54 @@ pub struct TaskView {
     pub input: Json,
     /// Which attempt comes next or runs, from 1.
     pub attempt: u32,
+    /// The queue that workers poll.
+    #[serde(default)]
+    pub queue: String,
+    /// `ready`, `waiting` (for its next attempt), `leased` or `parked` (for an operator).
+    #[serde(default)]
+    pub state: String,
+    /// The instance that it belongs to; left out where the instance is shown itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// The worker that has it, or had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
+    /// From when on it may be leased (RFC 3339), while it is ready or waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_at: Option<String>,
+    /// Until when its lease lives (RFC 3339), while it is leased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_until: Option<String>,
+    /// How its last attempt failed: `{code, message}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<Json>,
+    /// Whether it undoes a step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compensation: bool,
+    /// Which item of a `forEach` it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item: Option<u32>,
+}
+
+/// What waits in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct QueueView {
+    /// Its name.
+    pub queue: String,
+    /// Tasks that a worker could have now.
+    pub ready: u64,
+    /// Tasks that wait for their next attempt.
+    pub waiting: u64,
+    /// Tasks that a worker has.
+    pub leased: u64,
+    /// Tasks that wait for an operator.
+    pub parked: u64,
+    /// How long the oldest ready one has been ready, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_ready_ms: Option<u64>,
+    /// How long ago a worker last asked the answering node for it, in milliseconds; left out if none ever has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polled_ms: Option<u64>,
 }
 
 /// One row of a list.
@@ -392,4 +440,17 @@ pub enum Answer {
     Cluster(Box<ClusterView>),
     /// To `Dump`.
     Dump(DumpPage),
+    /// To `Tasks`.
+    Tasks(Page<TaskView>),
+    /// To `Queues`, with the shards that could not answer.
+    Queues {
+        /// The queues, by name.
+        queues: Vec<QueueView>,
+        /// Shards that could not answer.
+        missing_shards: Vec<u32>,
+    },
+    /// To `Schedules` and `Batches`: their documents.
+    Documents(Vec<Json>),
+    /// To `Schedule` and `Batch`: its document.
+    Document(Json),
 }

@@ -12,7 +12,7 @@ use statehouse_contract::{
     Json, ReceiptKind, Timestamp,
     view::{InstanceRow as ListRow, InstanceView, TaskView, TimerView, TransitionView},
 };
-use statehouse_store::{Body, InstanceRow, Placed, entry::Transitioned};
+use statehouse_store::{Body, InstanceRow, Placed, TaskState, entry::Transitioned};
 
 use crate::decide::task_id;
 
@@ -23,6 +23,12 @@ pub(crate) struct TaskShown {
     pub order: TaskOrder,
     /// Which attempt comes next or runs, from 1.
     pub attempt: u32,
+    /// The worker that has it, or had it last.
+    pub worker: Option<Box<str>>,
+    /// What it waits for.
+    pub state: TaskState,
+    /// The time by which "ready" is told from "waiting".
+    pub now: Timestamp,
 }
 
 /// Returns how an instance stands. Position and age are those of the read, not of the row.
@@ -113,13 +119,38 @@ fn timers(snapshot: &Snapshot) -> Vec<TimerView> {
 }
 
 fn task_view(row: &InstanceRow, chart: &Chart, task: &TaskShown) -> TaskView {
-    let TaskShown { order, attempt } = task;
+    let TaskShown { order, attempt, .. } = task;
     TaskView {
         id: task_id(&row.key, order.work).to_string(),
         invoke: order.invoke.clone(),
         src: order.src.clone(),
         input: masked(task_schema(chart, &order.src), &order.input),
         attempt: *attempt,
+        queue: order.queue.clone(),
+        state: state_name(task).to_owned(),
+        instance: None,
+        worker: task.worker.as_deref().map(str::to_owned),
+        ready_at: match task.state {
+            TaskState::Ready { at, .. } => Some(at.to_rfc3339()),
+            TaskState::Leased { .. } | TaskState::Parked => None,
+        },
+        lease_until: match task.state {
+            TaskState::Leased { until, .. } => Some(until.to_rfc3339()),
+            TaskState::Ready { .. } | TaskState::Parked => None,
+        },
+        error: None,
+        compensation: order.compensation,
+        item: order.item,
+    }
+}
+
+/// Returns the word for what a task waits for.
+fn state_name(task: &TaskShown) -> &'static str {
+    match task.state {
+        TaskState::Ready { at, .. } if at <= task.now => "ready",
+        TaskState::Ready { .. } => "waiting",
+        TaskState::Leased { .. } => "leased",
+        TaskState::Parked => "parked",
     }
 }
 
@@ -190,7 +221,7 @@ fn postponed(snapshot: &Snapshot) -> Vec<serde_json::Value> {
 
 /// What follows a failed attempt of a task.
 fn plan(row: &InstanceRow, task: &TaskShown) -> serde_json::Value {
-    let TaskShown { order, attempt } = task;
+    let TaskShown { order, attempt, .. } = task;
     serde_json::json!({
         "id": task_id(&row.key, order.work).to_string(),
         "invoke": order.invoke,

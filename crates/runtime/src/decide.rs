@@ -110,7 +110,12 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         Command::LeaseTasks { .. }
         | Command::ExtendLease { .. }
         | Command::CompleteTask { .. }
+        | Command::StartTask { .. }
         | Command::FailTask { .. } => reject_now(reject::not_in_this_release("leasing tasks")),
+        Command::StartChild { .. } | Command::ChildEnded { .. } => {
+            reject_now(reject::not_in_this_release("a child"))
+        }
+        Command::Adopt { .. } => reject_now(reject::not_in_this_release("reset")),
         Command::Deploy { .. }
         | Command::SetCurrent { .. }
         | Command::PutTenant { .. }
@@ -118,6 +123,8 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         | Command::RevokeKey { .. }
         | Command::SetQuota(_)
         | Command::PutSchedule { .. }
+        | Command::RemoveSchedule { .. }
+        | Command::BackfillSchedule { .. }
         | Command::PutBatch { .. }
         | Command::StopBatch { .. }
         | Command::PutMember { .. }
@@ -231,6 +238,9 @@ impl<'a> Judge<'a> {
             Verb::Resume => Trigger::Resume,
             Verb::Retry { task: None } => Trigger::Retry,
             Verb::Skip => Trigger::Skip,
+            Verb::Settle { .. } => {
+                return reject_now(reject::not_in_this_release("settling a task"));
+            }
             Verb::Retry { task: Some(_) } => {
                 return reject_now(reject::not_in_this_release("retrying a parked task"));
             }

@@ -104,7 +104,9 @@ pub fn decide(
         }
         Command::RevokeKey { id } => Ok(judge.revoke_key(judge.tenant(rows)?, id, rows)),
         Command::SetQuota(quota) => Ok(judge.set_quota(judge.tenant(rows)?, quota)),
-        Command::PutSchedule { .. } => Err(reject::not_in_this_release("a schedule")),
+        Command::PutSchedule { .. }
+        | Command::RemoveSchedule { .. }
+        | Command::BackfillSchedule { .. } => Err(reject::not_in_this_release("a schedule")),
         Command::PutBatch { .. } | Command::StopBatch { .. } => {
             Err(reject::not_in_this_release("a batch"))
         }
@@ -122,6 +124,10 @@ pub fn decide(
         | Command::Send { .. }
         | Command::Signal { .. }
         | Command::Operate(_)
+        | Command::StartTask { .. }
+        | Command::StartChild { .. }
+        | Command::ChildEnded { .. }
+        | Command::Adopt { .. }
         | Command::Fire { .. } => {
             Err(misdirected("this command is for an instance, not for a tenant"))
         }

@@ -14,6 +14,7 @@
 
 pub mod admission;
 pub mod builds;
+pub mod carrier;
 pub mod decide;
 pub mod decide_registry;
 pub mod door;
@@ -46,6 +47,7 @@ pub mod restart;
 mod tree;
 
 pub use builds::{Acquaintance, Builds};
+pub use carrier::{Carried, Carrier};
 pub use door::Door;
 pub use metrics::Metrics;
 pub use seat::Seat;

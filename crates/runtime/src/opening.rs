@@ -7,13 +7,12 @@
 
 use std::{sync::Arc, time::Duration};
 
+use statehouse_contract::limits::LEASE_FLOOR_MS;
 use statehouse_store::{Body, Entry};
 use tracing::warn;
 
 use crate::reign::{Proposed, Reign};
 
-/// Live leases are lifted to at least so long after the opening, because heartbeats may have been lost with the leader.
-const LEASE_FLOOR_MS: u64 = 5_000;
 /// Pause before the opening is proposed again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -43,6 +42,7 @@ pub(crate) async fn open(reign: &Arc<Reign>) -> Opened {
             tokio::time::sleep(AGAIN).await;
             continue;
         }
+        // Live leases live on for a while, because heartbeats may have been lost with the leader.
         let body = Body::TermOpened { lease_floor_ms: LEASE_FLOOR_MS };
         let entry = Entry { header: reign.system_header(), body };
         match reign.propose_healing(entry).await {

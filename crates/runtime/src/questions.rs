@@ -23,7 +23,9 @@ use statehouse_contract::{
     view::{DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, TransitionView},
 };
 use statehouse_log::ReadError;
-use statehouse_store::{Body, InstanceRow, ListFilter, StoreError, TaskRow, View, entry::Status};
+use statehouse_store::{
+    Body, InstanceRow, ListFilter, StoreError, TaskRow, TaskState, View, entry::Status,
+};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
@@ -119,7 +121,7 @@ impl Seat {
         };
         let made = self.ground().caches.view(name, || {
             let (chart, snapshot) = self.opened(view, row)?;
-            let tasks = tasks_shown(view, row, &snapshot)?;
+            let tasks = tasks_shown(view, row, &snapshot, self.now())?;
             Ok(answer::instance(row, &chart, &snapshot, &tasks))
         });
         made.map(|found| (*found).clone()).map_err(|why: RowsError| unreadable(&why))
@@ -168,7 +170,7 @@ impl Seat {
         let row = view.instance(key).map_err(|error| read_failed(&error))?;
         let row = row.ok_or_else(|| unknown_instance(key))?;
         let made = self.opened(&view, &row).and_then(|(chart, snapshot)| {
-            let tasks = tasks_shown(&view, &row, &snapshot)?;
+            let tasks = tasks_shown(&view, &row, &snapshot, self.now())?;
             let at = self.now().max(row.updated_at);
             let refused = view.last_refusal(key)?;
             Ok(answer::explain(&row, &chart, &snapshot, &tasks, refused.as_ref(), at))
@@ -331,18 +333,24 @@ fn tasks_shown(
     view: &View,
     row: &InstanceRow,
     snapshot: &Snapshot,
+    now: Timestamp,
 ) -> Result<Vec<TaskShown>, RowsError> {
     if snapshot.works.is_empty() {
         return Ok(Vec::new());
     }
     let rows = view.tasks_of(row.version.born)?;
-    rows.into_iter().map(task_shown).collect()
+    rows.into_iter().map(|row| task_shown(row, now)).collect()
 }
 
-fn task_shown(row: TaskRow) -> Result<TaskShown, RowsError> {
+fn task_shown(row: TaskRow, now: Timestamp) -> Result<TaskShown, RowsError> {
     let order: TaskOrder = codec::decode(&row.order)
         .map_err(|error| RowsError::Unreadable(format!("order of a task: {error}")))?;
-    Ok(TaskShown { order, attempt: row.attempts + 1 })
+    // The attempt of a live lease is under way; else the next one is meant.
+    let attempt = match row.state {
+        TaskState::Leased { .. } => row.attempts,
+        TaskState::Ready { .. } | TaskState::Parked => row.attempts + 1,
+    };
+    Ok(TaskShown { order, attempt, worker: row.worker, state: row.state, now })
 }
 
 fn deadline(remaining_ms: u64) -> Instant {

@@ -21,6 +21,7 @@ use crate::{
     admission::Admission,
     builds::Builds,
     cache::{Caches, DefinitionKey},
+    carrier::Carried,
     directory::Directory,
     metrics::Metrics,
     quota::{Counted, Quotas},
@@ -50,6 +51,8 @@ pub struct Ground {
     pub tuning: Tuning,
     /// What the builds of the other nodes know.
     pub builds: Builds,
+    /// The way to instances of any shard.
+    pub carried: Carried,
     /// When the node began, for everything that is measured in its own time.
     pub began: Instant,
 }

@@ -29,6 +29,7 @@ use crate::{
     admission::{Admission, Capacity},
     builds::Builds,
     cache::Caches,
+    carrier::Carried,
     directory::Directory,
     door::Door,
     message::SupervisorMessage,
@@ -215,6 +216,7 @@ impl ShardHost {
             live: Arc::new(AtomicUsize::new(0)),
             tuning: config.tuning,
             builds: config.builds.clone(),
+            carried: Carried::default(),
             began: Instant::now(),
         };
         let mut logs: Vec<ShardLog> = Vec::new();
@@ -247,6 +249,12 @@ impl ShardHost {
     #[must_use]
     pub fn door(&self, shard: ShardId) -> Option<Door> {
         self.seat(shard).map(|seat| Door::new(Arc::clone(seat)))
+    }
+
+    /// Returns the way by which the organs of this node reach other shards; somebody has to name its carrier.
+    #[must_use]
+    pub fn carried(&self) -> &Carried {
+        &self.ground.carried
     }
 
     /// Returns the numbers of this node.

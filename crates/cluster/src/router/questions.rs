@@ -13,7 +13,7 @@ use statehouse_contract::{
 use statehouse_log::{Leadership, ShardCopy};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{LEADER_WAIT, LOOK, Router, hop::awake_at};
+use super::{LEADER_WAIT, LOOK, Router, hop::awake_at, not_in_this_release};
 use crate::{lists, shard_map::REGISTRY, watch, who::Who};
 
 /// After how long a caller who found no place for a copy may come back.
@@ -100,6 +100,11 @@ impl Router {
             Query::Dump { shard, after, limit } => {
                 self.seat(shard)?.dump(after, limit).await.map(Answer::Dump)
             }
+            Query::Tasks(_) | Query::Queues { .. } => Err(not_in_this_release("a list of tasks")),
+            Query::Schedules { .. } | Query::Schedule { .. } => {
+                Err(not_in_this_release("a schedule"))
+            }
+            Query::Batches { .. } | Query::Batch { .. } => Err(not_in_this_release("a batch")),
         }
     }
 
