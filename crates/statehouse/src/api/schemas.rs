@@ -65,7 +65,13 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
          position: integer, age_ms: integer",
     ),
     ("Timer", "A running timer.", "id: text, due: text, generation: integer, held?: boolean"),
-    ("Task", "An open task.", "id: text, invoke: text, src: text, input: any, attempt: integer"),
+    (
+        "Task",
+        "An open task.",
+        "id: text, invoke: text, src: text, input: any, attempt: integer, queue: text, state: text, \
+         instance?: text, worker?: text, ready_at?: text, lease_until?: text, error?: any, \
+         compensation?: boolean, item?: integer",
+    ),
     ("InstancePage", "A page of instances.", "items: [InstanceRow], page: PageEnd"),
     (
         "InstanceRow",

@@ -22,7 +22,7 @@ async fn an_instance_comes_with_its_tag() {
         200
         content-type: application/json
         etag: "17.3"
-        {"id":"a-1","definition":"approval","definition_version":1,"born":17,"version":3,"configuration":["waiting"],"status":"running","tags":["open"],"context":{"amount":12},"output":{},"error":{"code":"x","message":"y"},"timers":[{"id":"after.30s.waiting","due":"2026-01-01T00:00:30.000Z","generation":1,"held":true}],"tasks":[{"id":"0af-a-1-1-1","invoke":"pay","src":"task:pay","input":{},"attempt":1}],"postponed":["approve"],"created_at":"2026-01-01T00:00:00.000Z","updated_at":"2026-01-01T00:00:00.000Z","position":19,"age_ms":0}
+        {"id":"a-1","definition":"approval","definition_version":1,"born":17,"version":3,"configuration":["waiting"],"status":"running","tags":["open"],"context":{"amount":12},"output":{},"error":{"code":"x","message":"y"},"timers":[{"id":"after.30s.waiting","due":"2026-01-01T00:00:30.000Z","generation":1,"held":true}],"tasks":[{"id":"0af-a-1-1-1","invoke":"pay","src":"task:pay","input":{},"attempt":1,"queue":"pay","state":"ready","ready_at":"2026-01-01T00:00:00.000Z"}],"postponed":["approve"],"created_at":"2026-01-01T00:00:00.000Z","updated_at":"2026-01-01T00:00:00.000Z","position":19,"age_ms":0}
     "#]].assert_eq(&face.send(get("/instances/a-1")).await.transcript());
     for (text, expected) in [
         ("linearizable", Consistency::Linearizable),
