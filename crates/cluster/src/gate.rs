@@ -19,7 +19,7 @@ use ractor::{
 };
 use ractor_cluster::RactorClusterMessage;
 use statehouse_contract::{
-    InstanceKey, NodeId, Rejection, RejectionCode, ShardId, Target, codec,
+    Command, InstanceKey, NodeId, Rejection, RejectionCode, ShardId, Target, codec,
     limits::FORWARDED_PERMITS,
 };
 use statehouse_log::Leadership;
@@ -230,6 +230,9 @@ pub(crate) async fn decide(
     door: &Door,
     envelope: statehouse_contract::CommandEnvelope,
 ) -> Result<statehouse_contract::Receipt, Rejection> {
+    if let Command::LeaseTasks { .. } | Command::ExtendLease { .. } = &envelope.command {
+        return door.desk(envelope).await;
+    }
     match envelope.target.clone() {
         Target::Instance(key) => door.deliver(&key, envelope).await,
         Target::Tenant(_) | Target::Cluster | Target::Shard(_) => door.register(envelope).await,

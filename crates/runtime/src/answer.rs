@@ -52,7 +52,7 @@ pub(crate) fn instance(
         output: snapshot.output.as_ref().map(|output| masked(chart.output_schema(), output)),
         error: error_of(snapshot),
         timers: timers(snapshot),
-        tasks: tasks.iter().map(|task| task_view(row, chart, task)).collect(),
+        tasks: self::tasks(row, chart, tasks),
         postponed: snapshot.postponed.iter().map(|kept| kept.event.name.clone()).collect(),
         created_at: row.created_at.to_rfc3339(),
         updated_at: row.updated_at.to_rfc3339(),
@@ -116,6 +116,12 @@ fn timers(snapshot: &Snapshot) -> Vec<TimerView> {
             held,
         })
         .collect()
+}
+
+/// Returns the open tasks of an instance.
+#[must_use]
+pub(crate) fn tasks(row: &InstanceRow, chart: &Chart, tasks: &[TaskShown]) -> Vec<TaskView> {
+    tasks.iter().map(|task| task_view(row, chart, task)).collect()
 }
 
 fn task_view(row: &InstanceRow, chart: &Chart, task: &TaskShown) -> TaskView {

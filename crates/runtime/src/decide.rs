@@ -16,15 +16,19 @@ mod due;
 mod outbox;
 mod refusal;
 mod rows;
+mod task;
 mod transition;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use rows::task_id;
+#[cfg(test)]
+pub(crate) use task::jitter_ms;
+pub(crate) use task::releasable;
 
 use statehouse_chart::{
-    Call, Chart, Refusal, RefusalKind, Snapshot, Trigger, Value, schema::Schema, step,
+    Call, Chart, Refusal, RefusalKind, Snapshot, Step, Trigger, Value, schema::Schema, step,
 };
 use statehouse_contract::{
     CommandEnvelope, InstanceKey, Json, NodeId, ReceiptKind, Rejection, RejectionCode, Timestamp,
@@ -32,8 +36,9 @@ use statehouse_contract::{
     command::{Command, DefinitionRef},
     limits::POSTPONE_MS_MAX,
 };
-use statehouse_store::entry::{
-    Cause, CauseKind, Entry, Expect, Header, Parent, Pin, RowDigest, TaskKey,
+use statehouse_store::{
+    TaskRow,
+    entry::{Cause, CauseKind, Entry, Expect, Header, Parent, Pin, RowDigest, TaskChange},
 };
 
 use crate::{key_age, reject, ticket::Ticket};
@@ -51,8 +56,8 @@ pub struct Standing {
     pub snapshot: Snapshot,
     /// Who started it.
     pub parent: Option<Parent>,
-    /// Tokens of its tasks that are not zero.
-    pub tokens: Vec<(TaskKey, u64)>,
+    /// The rows of its open tasks. They move without their instance, so they are read anew for each decision.
+    pub tasks: Vec<TaskRow>,
 }
 
 /// What a command is judged against.
@@ -107,11 +112,14 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         Command::Signal { event, data } => judge.signal(event, data),
         Command::Operate(verb) => judge.operate(verb),
         Command::Fire { what, due } => judge.fire(what, *due),
-        Command::LeaseTasks { .. }
-        | Command::ExtendLease { .. }
-        | Command::CompleteTask { .. }
-        | Command::StartTask { .. }
-        | Command::FailTask { .. } => reject_now(reject::not_in_this_release("leasing tasks")),
+        Command::CompleteTask { task, token, output } => judge.complete(task, *token, output),
+        Command::FailTask { task, token, code, message, retryable } => {
+            judge.fail((task, *token), (code, message), *retryable)
+        }
+        Command::StartTask { task } => judge.start_task(task),
+        Command::LeaseTasks { .. } | Command::ExtendLease { .. } => {
+            reject_now(reject::misdirected("a lease is given by the desk of a shard"))
+        }
         Command::StartChild { .. } | Command::ChildEnded { .. } => {
             reject_now(reject::not_in_this_release("a child"))
         }
@@ -153,8 +161,35 @@ enum Answering {
     Receipt(ReceiptKind),
     /// A signal's outcome.
     Signal,
+    /// A worker, with what became of its report.
+    Told(Told),
     /// Nobody.
     Nobody,
+}
+
+/// What a worker hears of its report.
+enum Told {
+    /// What became of the task.
+    Ended {
+        /// The task.
+        task: String,
+        /// The outcome in one word.
+        outcome: &'static str,
+    },
+    /// The report was refused, and moved the instance all the same: the attempt was the last one.
+    No(Box<Rejection>),
+}
+
+/// A step that was taken, on its way to become an entry.
+struct Moving<'a> {
+    standing: Option<&'a Standing>,
+    pin: &'a Pin,
+    chart: &'a Chart,
+    taken: Step,
+    caused: Cause,
+    answering: Answering,
+    /// Changes of tasks beside those that the step asks for.
+    tasks: Vec<TaskChange>,
 }
 
 impl<'a> Judge<'a> {
@@ -183,7 +218,15 @@ impl<'a> Judge<'a> {
             tenant: self.case.key.tenant.as_str().to_owned(),
         };
         match step(chart, &Snapshot::unborn(), &trigger, self.case.at) {
-            Ok(taken) => self.transition(None, &pin, chart, taken, caused, Answering::created()),
+            Ok(taken) => self.transition(Moving {
+                standing: None,
+                pin: &pin,
+                chart,
+                taken,
+                caused,
+                answering: Answering::created(),
+                tasks: Vec::new(),
+            }),
             Err(refusal) => self.refuse_start(&pin, reject::from_refusal(&refusal), caused),
         }
     }
@@ -238,12 +281,8 @@ impl<'a> Judge<'a> {
             Verb::Resume => Trigger::Resume,
             Verb::Retry { task: None } => Trigger::Retry,
             Verb::Skip => Trigger::Skip,
-            Verb::Settle { .. } => {
-                return reject_now(reject::not_in_this_release("settling a task"));
-            }
-            Verb::Retry { task: Some(_) } => {
-                return reject_now(reject::not_in_this_release("retrying a parked task"));
-            }
+            Verb::Settle { task, output } => return self.settle_task(task, output),
+            Verb::Retry { task: Some(task) } => return self.unpark(task),
             Verb::Migrate { .. } => return reject_now(reject::not_in_this_release("migrate")),
             Verb::Reset { .. } => return reject_now(reject::not_in_this_release("reset")),
         };
@@ -309,12 +348,18 @@ impl<'a> Judge<'a> {
                 self.signal_ignored(standing, &taken, caused)
             }
             (Ok(taken), _) if !taken.is_transition(&standing.snapshot) => Decision::Nothing,
-            (Ok(taken), _) => {
-                self.transition(Some(standing), &standing.pin, chart, taken, caused, answering)
-            }
+            (Ok(taken), _) => self.transition(Moving {
+                standing: Some(standing),
+                pin: &standing.pin,
+                chart,
+                taken,
+                caused,
+                answering,
+                tasks: Vec::new(),
+            }),
             (Err(_), Answering::Nobody) => Decision::Nothing,
             (Err(Refusal { kind: RefusalKind::Stale, .. }), Answering::Signal) => Decision::Nothing,
-            (Err(refusal), Answering::Signal | Answering::Receipt(_)) => {
+            (Err(refusal), Answering::Signal | Answering::Receipt(_) | Answering::Told(_)) => {
                 self.refuse(Some(standing), reject::from_refusal(&refusal), caused)
             }
         }

@@ -20,7 +20,10 @@ use statehouse_store::entry::{
     Asked, Authority, Body, Cause, CauseKind, DefinitionAdded, Entry, Header, KeyState, Refused,
 };
 
-use crate::{key_age, reject};
+use crate::{
+    key_age,
+    reject::{self, misdirected},
+};
 
 mod levels;
 mod members;
@@ -116,14 +119,15 @@ pub fn decide(
         Command::RemoveMember { node } => members::remove(judge, *node, rows),
         Command::MoveBucket { .. } => Err(reject::not_in_this_release("moving a bucket")),
         Command::RaiseFeature { level } => levels::raise(judge, shard, *level, rows),
-        Command::LeaseTasks { .. }
-        | Command::ExtendLease { .. }
-        | Command::CompleteTask { .. }
-        | Command::FailTask { .. } => Err(reject::not_in_this_release("leasing tasks")),
+        Command::LeaseTasks { .. } | Command::ExtendLease { .. } => {
+            Err(misdirected("a lease is given by the desk of a shard"))
+        }
         Command::Start { .. }
         | Command::Send { .. }
         | Command::Signal { .. }
         | Command::Operate(_)
+        | Command::CompleteTask { .. }
+        | Command::FailTask { .. }
         | Command::StartTask { .. }
         | Command::StartChild { .. }
         | Command::ChildEnded { .. }
@@ -132,10 +136,6 @@ pub fn decide(
             Err(misdirected("this command is for an instance, not for a tenant"))
         }
     }
-}
-
-fn misdirected(detail: &str) -> Rejection {
-    Rejection::gateway(RejectionCode::InvalidRequest, detail)
 }
 
 #[derive(Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Process groups: where an instance or a shard's gateway is found. A hint, never an authority.
 //!
-//! Three kinds of group: `shard-leader/<id>` for the leader's gateway, `registry/<id>` for its registry, and
-//! `wf/<tenant>/<id>` for each live instance. A group may be empty, late or wrong; the worst that costs is a retry, because
+//! Four kinds of group: `shard-leader/<id>` for the leader's gateway, `registry/<id>` and `desk/<id>` for two of its organs,
+//! and `wf/<tenant>/<id>` for each live instance. A group may be empty, late or wrong; the worst that costs is a retry, because
 //! the log decides who may speak. What other nodes can see of a shard, `cluster` keeps in groups of its own.
 //!
 //! Groups belong to the process, so each node has a scope of its own: two nodes in one process (tests) do not meet.
@@ -13,7 +13,7 @@
 use ractor::{ActorCell, ActorRef, pg};
 use statehouse_contract::{InstanceKey, ShardId};
 
-use crate::message::{GatewayMessage, InstanceMessage, RegistryMessage};
+use crate::message::{DeskMessage, GatewayMessage, InstanceMessage, RegistryMessage};
 
 /// The groups of one node.
 #[derive(Clone, Debug)]
@@ -66,9 +66,24 @@ impl Directory {
         self.find(&registry_group(shard)).map(Into::into)
     }
 
+    /// Joins the group of a shard's desk, the actor that gives leases.
+    pub fn announce_desk(&self, shard: ShardId, actor: &ActorCell) {
+        pg::join_scoped(self.scope.clone(), desk_group(shard), vec![actor.clone()]);
+    }
+
+    /// Finds the desk of a shard, if this node leads it.
+    #[must_use]
+    pub fn find_desk(&self, shard: ShardId) -> Option<ActorRef<DeskMessage>> {
+        self.find(&desk_group(shard)).map(Into::into)
+    }
+
     fn find(&self, group: &str) -> Option<ActorCell> {
         pg::get_scoped_local_members(&self.scope, &group.to_owned()).pop()
     }
+}
+
+fn desk_group(shard: ShardId) -> String {
+    format!("desk/{shard}")
 }
 
 fn registry_group(shard: ShardId) -> String {

@@ -14,8 +14,8 @@
 use std::{sync::Arc, time::Duration};
 
 use statehouse_contract::{
-    CommandEnvelope, Due, InstanceId, InstanceKey, Receipt, Rejection, RejectionCode, Target,
-    TenantId, Timestamp,
+    Command, CommandEnvelope, Due, InstanceId, InstanceKey, Receipt, Rejection, RejectionCode,
+    Target, TenantId, Timestamp,
     limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX},
 };
 use tokio::{
@@ -26,7 +26,7 @@ use tokio::{
 use crate::{
     admission::{Admitted, Permit, Pool},
     fire,
-    message::{Ask, Delivery, GatewayMessage, RegistryMessage, Reply},
+    message::{Ask, Delivery, DeskMessage, GatewayMessage, RegistryMessage, Reply},
     reign::Reign,
     reject,
     seat::Seat,
@@ -90,7 +90,7 @@ impl Door {
     ) -> Result<Receipt, Rejection> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
         let ask = Arc::new(Ask::admitted(envelope, self.admitted.clone()));
-        let reply = self.take_through(key, &ask, Pool::Client, deadline).await?;
+        let reply = self.take_through(key, &ask, pool_of(&ask.envelope.command), deadline).await?;
         answered(reply, &ask)
     }
 
@@ -106,19 +106,41 @@ impl Door {
     /// # Errors
     /// The rejection that the caller gets.
     pub async fn register(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
+        self.organ(envelope, Pool::Client, |seat, delivery| {
+            let registry = seat.directory().find_registry(seat.shard());
+            registry.is_some_and(|to| to.send_message(RegistryMessage::Deliver(delivery)).is_ok())
+        })
+        .await
+    }
+
+    /// Asks the desk of the shard for tasks, or for more time for one, and waits for the answer.
+    ///
+    /// # Errors
+    /// The rejection that the worker gets.
+    pub async fn desk(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
+        self.organ(envelope, Pool::Reserved, |seat, delivery| {
+            let desk = seat.directory().find_desk(seat.shard());
+            desk.is_some_and(|to| to.send_message(DeskMessage::Deliver(delivery)).is_ok())
+        })
+        .await
+    }
+
+    /// Delivers a command to an organ of the shard and waits for the answer; `send` says whether there was one to take it.
+    async fn organ(
+        &self,
+        envelope: CommandEnvelope,
+        pool: Pool,
+        send: impl Fn(&Seat, Box<Delivery>) -> bool,
+    ) -> Result<Receipt, Rejection> {
         let deadline = Instant::now() + Duration::from_millis(wait_ms(&envelope));
         let closed_at = deadline.min(Instant::now() + OPENING_WAIT);
         let ask = Arc::new(Ask::admitted(envelope, self.admitted.clone()));
-        let place = registry_place(&ask.envelope.target);
+        let place = organ_place(&ask.envelope.target);
         loop {
-            let permit = self.admit(&place, &ask, Pool::Client)?;
+            let permit = self.admit(&place, &ask, pool)?;
             let (reply, answer) = oneshot::channel();
             let delivery = Box::new(Delivery { ask: Arc::clone(&ask), permit, reply });
-            let registry = self.seat.directory().find_registry(self.seat.shard());
-            let is_sent = registry.is_some_and(|registry| {
-                registry.send_message(RegistryMessage::Deliver(delivery)).is_ok()
-            });
-            if is_sent {
+            if send(&self.seat, delivery) {
                 match timeout_at(deadline, answer).await {
                     Ok(Ok(reply)) => return answered(reply, &ask),
                     Ok(Err(_)) => {}
@@ -224,6 +246,20 @@ pub fn wait_ms(envelope: &CommandEnvelope) -> u64 {
     }
 }
 
+/// Returns from which share of the shard's permits a command takes its own: what was accepted already, and frees others by
+/// ending, is let in where new work is not.
+const fn pool_of(command: &Command) -> Pool {
+    match command {
+        Command::CompleteTask { .. }
+        | Command::FailTask { .. }
+        | Command::StartTask { .. }
+        | Command::StartChild { .. }
+        | Command::ChildEnded { .. }
+        | Command::Adopt { .. } => Pool::Reserved,
+        _ => Pool::Client,
+    }
+}
+
 fn answered(reply: Reply, ask: &Ask) -> Result<Receipt, Rejection> {
     match reply {
         Reply::Receipt(receipt) => Ok(*receipt),
@@ -238,7 +274,7 @@ fn answered(reply: Reply, ask: &Ask) -> Result<Receipt, Rejection> {
 }
 
 /// The place in the admission's counts for commands that belong to no instance: one for each tenant.
-fn registry_place(target: &Target) -> InstanceKey {
+fn organ_place(target: &Target) -> InstanceKey {
     let none = || TenantId::parse("cluster").expect("a constant that fits");
     InstanceKey {
         tenant: target.tenant().cloned().unwrap_or_else(none),
@@ -248,13 +284,13 @@ fn registry_place(target: &Target) -> InstanceKey {
 
 #[cfg(test)]
 mod tests {
-    use statehouse_contract::{Command, Verb};
+    use statehouse_contract::Verb;
 
     use super::*;
 
     #[test]
     fn a_command_waits_ten_seconds_unless_it_says_otherwise_and_never_more_than_a_minute() {
-        let place = registry_place(&Target::Cluster);
+        let place = organ_place(&Target::Cluster);
         let waits = |remaining_ms| {
             let due = fire::envelope(&place, Due::Queue, Timestamp(0));
             let command = Command::Operate(Verb::Skip);

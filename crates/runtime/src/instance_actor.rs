@@ -22,10 +22,11 @@ use statehouse_contract::{
     Command, Due, InstanceKey, Receipt, Rejection, RejectionCode, Timestamp, invariant,
     invariant::InvariantId,
 };
+use statehouse_store::Body;
 use tracing::{debug, error};
 
 use crate::{
-    decide::{Case, Decision, Draft, Standing, decide},
+    decide::{Case, Decision, Draft, Standing, decide, releasable},
     fire,
     known_keys::KnownKeys,
     message::{Ask, Delivery, InstanceMessage, Reply},
@@ -132,7 +133,7 @@ impl InstanceState {
             if !is_fire && self.drain_queue().await == Next::End {
                 return (rejected(reject::not_proposed_here()), Next::End);
             }
-            if let Err(why) = self.wake() {
+            if let Err(why) = self.wake().and_then(|()| self.refresh()) {
                 return self.unreadable(&why);
             }
             let chart = match self.chart_for(ask).await {
@@ -146,7 +147,7 @@ impl InstanceState {
                 Decision::Nothing => return (Reply::Stale, Next::GoOn),
                 Decision::Propose(draft) => draft,
             };
-            if draft.next.is_none()
+            if matches!(draft.entry.body, Body::Refused(_))
                 && let Err(no) = self.reign.quotas().take(&self.key.tenant, Counted::Refusal)
             {
                 return (rejected(no), Next::GoOn);
@@ -186,6 +187,14 @@ impl InstanceState {
         self.keys = found.keys;
         self.awake = Some(Awake { standing, chart, bucket_epoch });
         Ok(())
+    }
+
+    /// Reads the rows of the instance's tasks anew: the desk moves them without this actor.
+    fn refresh(&mut self) -> Result<(), RowsError> {
+        match self.awake.as_mut().and_then(|awake| awake.standing.as_mut()) {
+            Some(standing) => self.reign.refresh_tasks(standing),
+            None => Ok(()),
+        }
     }
 
     /// Returns the chart by which a command is judged: the instance's own, or the one that a start names.
@@ -295,8 +304,8 @@ impl InstanceState {
                     self.awake = None;
                     return;
                 };
-                let (snapshot, parent, tokens) = (next, None, Vec::new());
-                awake.standing = Some(Standing { version, digest, pin, snapshot, parent, tokens });
+                let (snapshot, parent, tasks) = (next, None, Vec::new());
+                awake.standing = Some(Standing { version, digest, pin, snapshot, parent, tasks });
                 awake.chart = chart;
             }
         }
@@ -308,14 +317,18 @@ impl InstanceState {
         self.keys = KnownKeys::nothing_read();
     }
 
-    /// Runs the instance's own queue until it is empty: each step is an entry of its own.
+    /// Returns whether the instance has something to do for itself: its queue, or a release that no worker holds up.
+    fn owes_itself(&self) -> bool {
+        self.standing().is_some_and(|standing| {
+            standing.snapshot.has_queued() || releasable(standing).is_some()
+        })
+    }
+
+    /// Runs what the instance owes itself until nothing is left: each step is an entry of its own.
     async fn drain_queue(&mut self) -> Next {
         let mut fenced = 0;
         loop {
-            if self.wake().is_err() {
-                return Next::GoOn;
-            }
-            if !self.standing().is_some_and(|standing| standing.snapshot.has_queued()) {
+            if self.wake().and_then(|()| self.refresh()).is_err() || !self.owes_itself() {
                 return Next::GoOn;
             }
             let ask = Ask::new(fire::envelope(&self.key, Due::Queue, self.at()));

@@ -11,6 +11,7 @@ use std::sync::{
 };
 
 use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection};
+use statehouse_store::entry::TaskKey;
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, Permit};
@@ -111,6 +112,18 @@ pub enum RegistryMessage {
     Deliver(Box<Delivery>),
 }
 
+/// What the desk of a shard hears.
+#[derive(Debug)]
+pub enum DeskMessage {
+    /// A worker wants tasks, or more time for one.
+    Deliver(Box<Delivery>),
+    /// A proposal has ended: these tasks may be given again.
+    Ended {
+        /// Births of their instances, and their names there.
+        tasks: Vec<(u64, TaskKey)>,
+    },
+}
+
 /// What the timer actor hears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TimerMessage {
@@ -145,6 +158,7 @@ pub(crate) enum SupervisorMessage {
 impl ractor::Message for InstanceMessage {}
 impl ractor::Message for GatewayMessage {}
 impl ractor::Message for RegistryMessage {}
+impl ractor::Message for DeskMessage {}
 impl ractor::Message for TimerMessage {}
 impl ractor::Message for SweepMessage {}
 impl ractor::Message for SeatMessage {}

@@ -26,6 +26,10 @@ pub struct Metrics {
     pub fired: AtomicU64,
     /// Entries that met a fence.
     pub fenced: AtomicU64,
+    /// Leases given.
+    pub leased: AtomicU64,
+    /// Tasks that were not leased because their instance did not let them begin.
+    pub unstarted: AtomicU64,
     /// Commands answered by a stored receipt.
     pub replayed: AtomicU64,
     /// Replicas whose rows differed from their leader's at a marker.
@@ -57,6 +61,13 @@ impl Metrics {
         });
         count("statehouse.instances.woken", "{instance}", "Instances woken", |m| &m.woken);
         count("statehouse.due.fired", "{row}", "Timers and other due work fired", |m| &m.fired);
+        count("statehouse.tasks.leased", "{lease}", "Leases given to workers", |m| &m.leased);
+        count(
+            "statehouse.tasks.unstarted",
+            "{task}",
+            "Tasks not leased because their instance did not let them begin",
+            |m| &m.unstarted,
+        );
         count("statehouse.entries.fenced", "{entry}", "Entries that met a fence", |m| &m.fenced);
         count(
             "statehouse.receipts.found",

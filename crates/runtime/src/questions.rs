@@ -14,10 +14,10 @@ mod stream;
 
 use std::{sync::Arc, time::Duration};
 
-use statehouse_chart::{Chart, Snapshot, TaskOrder};
+use statehouse_chart::{Chart, Snapshot};
 use statehouse_contract::{
     CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText,
-    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp, codec,
+    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp,
     command::Command,
     limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, STALE_AGE_MS_MAX, WAIT_MS_MAX},
     view::{DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, TransitionView},
@@ -32,6 +32,7 @@ use crate::{
     answer::{self, TaskShown},
     cache::RowName,
     decide::{Case, Decision, decide},
+    order::Ordered,
     reading::{RowsError, chart_in, resolve, standing, unreadable},
     reject,
     seat::Seat,
@@ -124,7 +125,16 @@ impl Seat {
             let tasks = tasks_shown(view, row, &snapshot, self.now())?;
             Ok(answer::instance(row, &chart, &snapshot, &tasks))
         });
-        made.map(|found| (*found).clone()).map_err(|why: RowsError| unreadable(&why))
+        let mut found = made.map(|f| (*f).clone()).map_err(|why: RowsError| unreadable(&why))?;
+        if !found.tasks.is_empty() {
+            // Leases move tasks without their instance, so what was made for this row may be old.
+            let fresh = self.opened(view, row).and_then(|(chart, snapshot)| {
+                let tasks = tasks_shown(view, row, &snapshot, self.now())?;
+                Ok(answer::tasks(row, &chart, &tasks))
+            });
+            found.tasks = fresh.map_err(|why| unreadable(&why))?;
+        }
+        Ok(found)
     }
 
     fn opened(&self, view: &View, row: &InstanceRow) -> Result<(Arc<Chart>, Snapshot), RowsError> {
@@ -343,8 +353,7 @@ fn tasks_shown(
 }
 
 fn task_shown(row: TaskRow, now: Timestamp) -> Result<TaskShown, RowsError> {
-    let order: TaskOrder = codec::decode(&row.order)
-        .map_err(|error| RowsError::Unreadable(format!("order of a task: {error}")))?;
+    let order = Ordered::decode(&row.order)?.order;
     // The attempt of a live lease is under way; else the next one is meant.
     let attempt = match row.state {
         TaskState::Leased { .. } => row.attempts,

@@ -100,12 +100,22 @@ impl Reign {
         let keys = view.keys(key, KEYS_MAX)?;
         let keys = KnownKeys::read(keys.hashes, keys.is_complete);
         let mut standing = standing(row)?;
-        if !standing.snapshot.works.is_empty() {
-            let tasks = view.tasks_of(standing.version.born)?;
-            let moved = tasks.into_iter().filter(|task| task.token > 0);
-            standing.tokens = moved.map(|task| (task.task, task.token)).collect();
+        if has_tasks(&standing.snapshot) {
+            standing.tasks = view.tasks_of(standing.version.born)?;
         }
         Ok(Loaded { standing: Some(standing), bucket_epoch, keys })
+    }
+
+    /// Reads the open tasks of an instance as they stand now: leases move them without their instance.
+    ///
+    /// # Errors
+    /// As every reading.
+    pub fn refresh_tasks(&self, standing: &mut Standing) -> Result<(), RowsError> {
+        standing.tasks = match has_tasks(&standing.snapshot) {
+            true => self.view().tasks_of(standing.version.born)?,
+            false => Vec::new(),
+        };
+        Ok(())
     }
 
     /// Reads the receipt under a key of an instance.
@@ -316,6 +326,11 @@ fn compile(document: &Json, digest: Digest) -> Result<Chart, RowsError> {
         .map_err(|findings| bad(format!("{} findings when it was compiled", findings.len())))
 }
 
+/// Returns whether an instance may have rows of tasks.
+fn has_tasks(snapshot: &Snapshot) -> bool {
+    !snapshot.works.is_empty() || !snapshot.releasing.is_empty()
+}
+
 /// Turns a row into what decisions are made upon.
 pub(crate) fn standing(row: InstanceRow) -> Result<Standing, RowsError> {
     let snapshot = Snapshot::decode(&row.snapshot)
@@ -326,7 +341,7 @@ pub(crate) fn standing(row: InstanceRow) -> Result<Standing, RowsError> {
         pin: row.definition,
         snapshot,
         parent: row.parent,
-        tokens: Vec::new(),
+        tasks: Vec::new(),
     })
 }
 

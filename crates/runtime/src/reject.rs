@@ -110,6 +110,12 @@ pub fn after_unknown(no: Rejection) -> Rejection {
     }
 }
 
+/// Returns the answer to a command that came to the wrong part of the house.
+#[must_use]
+pub fn misdirected(detail: &str) -> Rejection {
+    Rejection::gateway(RejectionCode::InvalidRequest, detail)
+}
+
 /// Returns the answer of what a later release does.
 #[must_use]
 pub fn not_in_this_release(what: &str) -> Rejection {

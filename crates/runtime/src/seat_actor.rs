@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
+    desk_actor::Desk,
     message::SeatMessage,
     opening::{Opened, open},
     registry_actor::Registry,
@@ -174,10 +175,18 @@ fn shard_level(reign: &Arc<Reign>) -> Level {
 fn organs_level(reign: &Arc<Reign>) -> Level {
     let mut children = Vec::new();
     let (registry, timer, sweep) = (Arc::clone(reign), Arc::clone(reign), Arc::clone(reign));
+    let desk = Arc::clone(reign);
     children.push(permanent("registry", move |parent| {
         let reign = Arc::clone(&registry);
         Box::pin(async move {
             let (actor, _) = Actor::spawn_linked(None, Registry, reign, parent).await?;
+            Ok(actor.get_cell())
+        })
+    }));
+    children.push(permanent("desk", move |parent| {
+        let reign = Arc::clone(&desk);
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(None, Desk, reign, parent).await?;
             Ok(actor.get_cell())
         })
     }));

@@ -28,7 +28,8 @@ pub enum TaskState {
     Ready {
         /// When it may be leased.
         at: Timestamp,
-        /// Whether a due row announces that time.
+        /// Whether a due row announces that time. Nobody needs one: those who look for work find the time in the index of
+        /// the ready tasks, and a thousand tasks without a worker would be read by the timer for ever.
         armed: bool,
     },
     /// The report of its worker.
@@ -155,6 +156,35 @@ pub(crate) fn read_ready(
          AND queue = ?2 AND ready <= ?3 AND ready IS NOT NULL ORDER BY ready LIMIT ?4",
     )?;
     collect(&mut read.query(params![tenant, queue, at.0, limit])?)
+}
+
+/// Counts the tasks of a queue that may be leased at a time, up to a limit.
+pub(crate) fn count_ready(
+    connection: &Connection,
+    tenant: &str,
+    queue: &str,
+    at: Timestamp,
+    limit: u64,
+) -> Result<u64, Fault> {
+    let mut read = connection.prepare_cached(
+        "SELECT count(*) FROM (SELECT 1 FROM tasks INDEXED BY tasks_ready WHERE tenant = ?1 AND queue = ?2 \
+         AND ready <= ?3 AND ready IS NOT NULL LIMIT ?4)",
+    )?;
+    Ok(read.query_row(params![tenant, queue, at.0, limit], |row| row.get(0))?)
+}
+
+/// Reads the open tasks of a tenant above a place, in order.
+pub(crate) fn read_of_tenant(
+    connection: &Connection,
+    tenant: &str,
+    after: (u64, u64, u32),
+    limit: u64,
+) -> Result<Vec<TaskRow>, Fault> {
+    let mut read = connection.prepare_cached(
+        "SELECT born, version, n, tenant, queue, ready, body FROM tasks WHERE (born, version, n) > (?1, ?2, ?3) \
+         AND tenant = ?4 ORDER BY born, version, n LIMIT ?5",
+    )?;
+    collect(&mut read.query(params![after.0, after.1, after.2, tenant, limit])?)
 }
 
 /// Reads every open task, in order.

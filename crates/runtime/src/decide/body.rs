@@ -7,7 +7,7 @@
 use serde::Serialize;
 use statehouse_chart::{Outcome, Value};
 use statehouse_contract::{InstanceKey, Json};
-use statehouse_store::entry::Pin;
+use statehouse_store::entry::{AttemptNext, Pin};
 
 /// A timer that was armed.
 #[derive(Clone, Debug, Serialize)]
@@ -107,6 +107,36 @@ pub(super) fn signal(outcome: Outcome, version: u64) -> Json {
         Outcome::Held | Outcome::Faulted => "held",
     };
     text(&SignalBody { outcome, version })
+}
+
+#[derive(Serialize)]
+struct EndedBody<'a> {
+    outcome: &'static str,
+    task: &'a str,
+    version: u64,
+}
+
+/// The body of a report that has moved the instance.
+pub(super) fn ended(task: &str, outcome: &'static str, version: u64) -> Json {
+    text(&EndedBody { outcome, task, version })
+}
+
+#[derive(Serialize)]
+struct AttemptBody<'a> {
+    outcome: &'static str,
+    task: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<String>,
+}
+
+/// The body of a reported failure that does not move the instance.
+pub(super) fn attempt(task: &str, next: AttemptNext) -> Json {
+    text(&match next {
+        AttemptNext::At(at) => {
+            AttemptBody { outcome: "retry", task, retry_at: Some(at.to_rfc3339()) }
+        }
+        AttemptNext::Parked => AttemptBody { outcome: "parked", task, retry_at: None },
+    })
 }
 
 fn text<T: Serialize>(body: &T) -> Json {

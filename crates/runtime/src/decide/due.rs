@@ -38,15 +38,14 @@ impl Judge<'_> {
                 (Trigger::Timer { id, generation }, CauseKind::Timer)
             }
             Due::Queue if standing.snapshot.has_queued() => (Trigger::Queue, CauseKind::Queue),
-            Due::Queue => return Decision::Nothing,
+            Due::Queue => return self.release_next(standing, chart),
             Due::PostponeDeadline { ticket } => {
                 event = rows::postponed_event(&standing.snapshot, ticket).to_owned();
                 (Trigger::PostponeExpired { ticket: ticket.to_string() }, CauseKind::Queue)
             }
-            // Their actors belong to a later release; no row of theirs exists.
-            Due::Lease { .. } | Due::Attempt { .. } | Due::Retry { .. } | Due::Schedule { .. } => {
-                return Decision::Nothing;
-            }
+            Due::Lease { .. } | Due::Attempt { .. } => return self.run_out(what, due),
+            // A task that may be tried again is found by those who look for work; a schedule is no instance's.
+            Due::Retry { .. } | Due::Schedule { .. } => return Decision::Nothing,
         };
         self.take(standing, chart, &trigger, cause(kind, &event, None), Answering::Nobody)
     }

@@ -10,10 +10,14 @@
 use std::collections::BTreeMap;
 
 use statehouse_chart::{Chart, Effect, Snapshot, Status, WorkKey, snapshot::EventClass};
-use statehouse_contract::{Due, InstanceKey, TaskId, Timestamp, codec};
-use statehouse_store::entry::{self, DueChange, TaskChange, TaskKey};
+use statehouse_contract::{CorrelationId, Due, InstanceKey, TaskId, Timestamp, TraceContext};
+use statehouse_store::{
+    TaskState,
+    entry::{self, DueChange, Pin, TaskChange, TaskKey},
+};
 
 use super::{Standing, body::Armed};
+use crate::order::Ordered;
 
 /// Whether a row fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +65,9 @@ fn pending(snapshot: &Snapshot, queued_at: Timestamp) -> BTreeMap<(Timestamp, Du
         }
         EventClass::Signal | EventClass::Raised | EventClass::Platform => None,
     });
-    let queue = snapshot.has_queued().then_some(((queued_at, Due::Queue), Row::Armed));
+    // What the instance owes itself: its queue, and cancelled work that no worker has any more.
+    let is_owing = snapshot.has_queued() || !snapshot.releasing.is_empty();
+    let queue = is_owing.then_some(((queued_at, Due::Queue), Row::Armed));
     timers.chain(deadlines).chain(queue).collect()
 }
 
@@ -103,30 +109,54 @@ pub(crate) fn task_id(key: &InstanceKey, work: WorkKey) -> TaskId {
     }
 }
 
+/// The circumstances in which tasks are ordered and taken back.
+#[derive(Clone, Copy)]
+pub(super) struct Ordering<'a> {
+    /// The instance before, with the rows of its tasks; nothing at its start.
+    pub(super) standing: Option<&'a Standing>,
+    /// The definition that decides.
+    pub(super) pin: &'a Pin,
+    /// The trace of the entry.
+    pub(super) trace: &'a TraceContext,
+    /// The conversation of the entry.
+    pub(super) correlation: Option<&'a CorrelationId>,
+    /// The time of the entry.
+    pub(super) at: Timestamp,
+}
+
 /// Returns the changes of an instance's tasks.
+///
+/// A task that is cancelled while a worker has it, and whose end the saga waits for, keeps its row until that end.
 pub(super) fn task_changes(
-    standing: Option<&Standing>,
+    ordering: Ordering<'_>,
+    before: &Snapshot,
+    after: &Snapshot,
     effects: &[Effect],
-    at: Timestamp,
 ) -> Vec<TaskChange> {
-    let token = |task: TaskKey| {
-        let tokens = standing.map_or(&[][..], |standing| &standing.tokens);
-        tokens.iter().find(|(held, _)| *held == task).map_or(0, |(_, token)| *token)
-    };
+    let rows = ordering.standing.map_or(&[][..], |standing| &standing.tasks);
+    let row = |task: TaskKey| rows.iter().find(|row| row.task == task);
+    let is_leased = |task| row(task).is_some_and(|r| matches!(r.state, TaskState::Leased { .. }));
+    let token = |task: TaskKey| row(task).map_or(0, |row| row.token);
+    let released = before.releasing.iter().filter(|work| !after.releasing.contains(work));
+    let released = released.filter_map(|work| {
+        let row = row(task_key(*work))?;
+        Some(TaskChange::Cancel { task: row.task, token: row.token })
+    });
     let changes = effects.iter().filter_map(|effect| match effect {
         Effect::ScheduleTask(order) => Some(TaskChange::Schedule {
             task: task_key(order.work),
             queue: order.queue.as_str().into(),
-            order: codec::encode(order).expect("an order is bounded by the payload limit").into(),
-            ready_at: at,
+            order: Ordered::encode(order, ordering.pin, ordering.trace, ordering.correlation),
+            ready_at: ordering.at,
         }),
         Effect::CloseTask { work } => {
             let task = task_key(*work);
             Some(TaskChange::Close { task, token: token(task) })
         }
-        Effect::CancelTask { work, .. } => {
+        Effect::CancelTask { work, report_release } => {
             let task = task_key(*work);
-            Some(TaskChange::Cancel { task, token: token(task) })
+            let keeps_row = *report_release && is_leased(task);
+            (!keeps_row).then(|| TaskChange::Cancel { task, token: token(task) })
         }
         Effect::StartTimer { .. }
         | Effect::CancelTimer { .. }
@@ -143,7 +173,7 @@ pub(super) fn task_changes(
         | Effect::Emit { .. }
         | Effect::Log { .. } => None,
     });
-    changes.collect()
+    released.chain(changes).collect()
 }
 
 /// Returns a piece of work as the rows name it.

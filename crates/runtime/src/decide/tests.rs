@@ -303,14 +303,14 @@ fn what_a_later_release_does_is_refused_without_an_entry() {
         DOOR,
         "start {}\noperate migrate\nlease",
         &expect![[r#"
-        > start {}
-          1.1 start "start":  -> closed running key k1
-          Created {"id":"i","definition":"door","definition_version":1,"digest":"688de1c8cd8ea0a1582cb58b143518078e457dee3327f931fafb4bd8530fc705","version":1,"from":[],"to":["closed"],"status":"running","tasks":[],"timers":[]}
-        > operate migrate
-          not written: invalid_request: migrate is not in this release
-        > lease
-          not written: invalid_request: leasing tasks is not in this release
-    "#]],
+            > start {}
+              1.1 start "start":  -> closed running key k1
+              Created {"id":"i","definition":"door","definition_version":1,"digest":"688de1c8cd8ea0a1582cb58b143518078e457dee3327f931fafb4bd8530fc705","version":1,"from":[],"to":["closed"],"status":"running","tasks":[],"timers":[]}
+            > operate migrate
+              not written: invalid_request: migrate is not in this release
+            > lease
+              not written: invalid_request: a lease is given by the desk of a shard
+        "#]],
     );
 }
 

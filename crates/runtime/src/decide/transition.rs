@@ -6,15 +6,18 @@
 //! Absent on purpose: judging. Whoever comes here has a step that changed something.
 
 use statehouse_chart::{
-    Chart, Outcome, Settled, Snapshot, Step, Value,
+    Outcome, Settled, Snapshot, Value,
     snapshot::{EventClass, Origin},
 };
 use statehouse_contract::{
-    Json, Key, KeyHash, ReceiptKind, RejectionCode, StoredReceipt, Version, limits::ENTRY_BYTES_MAX,
+    Command, Json, Key, KeyHash, ReceiptKind, Rejection, RejectionCode, StoredReceipt, Version,
+    limits::ENTRY_BYTES_MAX,
 };
 use statehouse_store::entry::{Body, Cause, CauseKind, Entry, Pin, Transitioned};
 
-use super::{Answering, Decision, Draft, Judge, Standing, body, expect, outbox, rows};
+use super::{
+    Answering, Decision, Draft, Judge, Moving, Standing, Told, body, expect, outbox, rows,
+};
 use crate::{
     reject,
     ticket::{Ticket, shown},
@@ -24,15 +27,8 @@ use crate::{
 const ENTRY_OVERHEAD_BYTES: usize = 128 * 1024;
 
 impl Judge<'_> {
-    pub(super) fn transition(
-        self,
-        standing: Option<&Standing>,
-        pin: &Pin,
-        chart: &Chart,
-        taken: Step,
-        mut caused: Cause,
-        answering: Answering,
-    ) -> Decision {
+    pub(super) fn transition(self, moving: Moving<'_>) -> Decision {
+        let Moving { standing, pin, chart, taken, mut caused, answering, mut tasks } = moving;
         let unborn = Snapshot::unborn();
         let before = standing.map_or(&unborn, |standing| &standing.snapshot);
         let mut next = taken.next;
@@ -61,6 +57,14 @@ impl Judge<'_> {
         let settled =
             taken.settled.iter().filter_map(|s| self.settle(s, &moved, version)).collect();
         let due = rows::due_changes(before, &next, self.case.at);
+        let ordering = rows::Ordering {
+            standing,
+            pin,
+            trace: &self.envelope.trace,
+            correlation: self.envelope.correlation.as_ref(),
+            at: self.case.at,
+        };
+        tasks.extend(rows::task_changes(ordering, before, &next, &taken.effects));
         let (outbox, emitted) = outbox::changes(self.case.key, before, &taken.effects, standing);
         let body = Transitioned {
             instance: self.case.key.clone(),
@@ -76,7 +80,7 @@ impl Judge<'_> {
             snapshot: snapshot.into(),
             parent: None,
             due,
-            tasks: rows::task_changes(standing, &taken.effects, self.case.at),
+            tasks,
             outbox,
             emitted,
             receipt,
@@ -97,7 +101,7 @@ impl Judge<'_> {
     ) -> Decision {
         match answering {
             Answering::Nobody => Decision::Nothing,
-            Answering::Receipt(_) | Answering::Signal => {
+            Answering::Receipt(_) | Answering::Signal | Answering::Told(_) => {
                 let detail = "the instance would become larger than an entry of the log may be";
                 let no = reject::by_instance(RejectionCode::LimitExceeded, detail);
                 self.refuse(standing, no, caused)
@@ -117,6 +121,13 @@ impl Judge<'_> {
         let (kind, body) = match answering {
             Answering::Nobody => return None,
             Answering::Signal => (ReceiptKind::Accepted, body::signal(*outcome, version.version)),
+            Answering::Told(Told::Ended { task, outcome }) => {
+                (ReceiptKind::Accepted, body::ended(task, outcome, version.version))
+            }
+            Answering::Told(Told::No(no)) => {
+                let no = Rejection { version: Some(version), ..(**no).clone() };
+                (ReceiptKind::Refused(no.code), self.render(&no))
+            }
             Answering::Receipt(_) if *outcome == Outcome::Postponed => {
                 let ticket = Ticket::of(self.envelope).text();
                 (ReceiptKind::Postponed, body::postponed(shown(&ticket), version.version))
@@ -163,6 +174,8 @@ impl Judge<'_> {
                 key @ Key::Queue { ticket } if !ticket.is_empty() => Some(key.clone()),
                 _ => retried(before).map(|ticket| Key::Queue { ticket: shown(ticket).into() }),
             },
+            // What ran out is fenced by its row; nobody repeats it.
+            CauseKind::Task if matches!(self.envelope.command, Command::Fire { .. }) => None,
             CauseKind::Start
             | CauseKind::Cmd
             | CauseKind::Signal

@@ -4,6 +4,7 @@ mod answers;
 mod chorus;
 mod fixture;
 mod promises;
+mod tasks;
 mod upkeep;
 
 use std::{

@@ -57,7 +57,7 @@ impl Batch<'_> {
                 order: order.clone(),
             }),
             (TaskChange::Unpark { ready_at, .. }, Some(row)) => Some(TaskRow {
-                state: TaskState::Ready { at: *ready_at, armed: true },
+                state: TaskState::Ready { at: *ready_at, armed: false },
                 ..row.clone()
             }),
             (TaskChange::Close { .. } | TaskChange::Cancel { .. }, _)
@@ -166,7 +166,8 @@ impl Batch<'_> {
             Err(fence) => return Ok(Err(fence)),
         };
         let state = match ended.next {
-            AttemptNext::At(at) => TaskState::Ready { at, armed: true },
+            // No due row: whoever looks for work finds the time in the index of the ready ones.
+            AttemptNext::At(at) => TaskState::Ready { at, armed: false },
             AttemptNext::Parked => TaskState::Parked,
         };
         // The token rises, so that whoever held the lease can no longer complete the task.

@@ -155,6 +155,37 @@ impl View {
         })
     }
 
+    /// Counts the tasks of a queue that may be leased at a time, up to a limit: a probe of an index.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn count_ready(
+        &self,
+        tenant: &TenantId,
+        queue: &str,
+        at: Timestamp,
+        limit: u64,
+    ) -> Result<u64, StoreError> {
+        self.ask("count ready tasks", |connection| {
+            tasks::count_ready(connection, tenant.as_str(), queue, at, limit)
+        })
+    }
+
+    /// Returns the open tasks of a tenant above a place (birth of the instance, version, number), in order.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn tasks_of_tenant(
+        &self,
+        tenant: &TenantId,
+        after: (u64, u64, u32),
+        limit: u64,
+    ) -> Result<Vec<TaskRow>, StoreError> {
+        self.ask("read a tenant's tasks", |connection| {
+            tasks::read_of_tenant(connection, tenant.as_str(), after, limit)
+        })
+    }
+
     /// Returns an open task of an instance, by the instance's birth.
     ///
     /// # Errors

@@ -257,7 +257,7 @@ impl World {
             pin: moved.definition.clone(),
             snapshot,
             parent: None,
-            tokens: Vec::new(),
+            tasks: Vec::new(),
         });
         said.truncate(said.trim_end().len());
         said
