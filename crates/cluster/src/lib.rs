@@ -14,6 +14,7 @@
     reason = "a rejection is an answer, not an accident: it is made once a request, and boxing it would be paid by all"
 )]
 
+mod board;
 pub mod cookie;
 pub mod error;
 mod faults;
@@ -53,7 +54,7 @@ pub use links::{ClusterConfig, Listen};
 pub use log_wire::join::JoinError;
 pub use node::{Bootstrap, Node, NodeConfig};
 pub use restore::{Restore, Restored, restore};
-pub use router::{Outgoing, Router};
+pub use router::{KeyChoice, Outgoing, Router};
 pub use security::{LinkSecurity, MutualTls, SecurityError};
 pub use shard_map::ShardMap;
 pub use statehouse_log::{Examined, examine};

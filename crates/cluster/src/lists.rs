@@ -1,4 +1,4 @@
-//! A page of a tenant's instances over all shards.
+//! A page of a tenant's instances, or of its open tasks, over all shards.
 //!
 //! The page walks from shard to shard; within a shard it is ordered by birth. The cursor names the shard, the epoch of its
 //! buckets and the birth after which to go on. There is no order over all shards, and none is promised.
@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use statehouse_contract::{
-    InstanceFilter, Rejection, RejectionCode, ShardId,
+    InstanceFilter, Rejection, RejectionCode, ShardId, TaskFilter,
     limits::{PAGE_DEFAULT, PAGE_MAX},
-    view::{InstanceRow, Page, PageEnd},
+    view::{InstanceRow, Page, PageEnd, TaskView},
 };
 use statehouse_runtime::{Seat, questions::Place};
 
@@ -26,17 +27,55 @@ struct Cursor {
     after: Option<u64>,
 }
 
-/// Returns a page.
+/// Returns a page of instances.
 ///
 /// # Errors
 /// The rejection that the caller gets.
-pub(crate) async fn page(
-    seats: &[Arc<Seat>],
+pub(crate) async fn page<'a>(
+    seats: &'a [Arc<Seat>],
     map: ShardMap,
-    filter: &InstanceFilter,
+    filter: &'a InstanceFilter,
 ) -> Result<Page<InstanceRow>, Rejection> {
-    let limit = if filter.limit == 0 { PAGE_DEFAULT } else { filter.limit.min(PAGE_MAX) };
-    let mut cursor = match filter.cursor.as_deref() {
+    let asked =
+        Asked { limit: filter.limit, cursor: filter.cursor.as_deref(), complete: filter.complete };
+    walk(seats, map, asked, |seat, after, room| Box::pin(seat.list(filter, after, room))).await
+}
+
+/// Returns a page of open tasks.
+///
+/// # Errors
+/// The rejection that the caller gets.
+pub(crate) async fn tasks<'a>(
+    seats: &'a [Arc<Seat>],
+    map: ShardMap,
+    filter: &'a TaskFilter,
+) -> Result<Page<TaskView>, Rejection> {
+    let asked =
+        Asked { limit: filter.limit, cursor: filter.cursor.as_deref(), complete: filter.complete };
+    walk(seats, map, asked, |seat, after, room| Box::pin(seat.tasks(filter, after, room))).await
+}
+
+/// Rows of one shard, and the birth after which its next ones stand.
+type Rows<T> = Result<(Vec<T>, Option<u64>), Rejection>;
+
+/// Which page is asked for.
+#[derive(Clone, Copy, Debug)]
+struct Asked<'a> {
+    limit: u32,
+    cursor: Option<&'a str>,
+    complete: bool,
+}
+
+/// Walks from shard to shard until a page is full. `look` returns rows of a shard with births above a place, and the place
+/// after which its next rows stand.
+async fn walk<'a, T>(
+    seats: &'a [Arc<Seat>],
+    map: ShardMap,
+    asked: Asked<'_>,
+    look: impl Fn(&'a Seat, Option<u64>, u32) -> BoxFuture<'a, Rows<T>>,
+) -> Result<Page<T>, Rejection> {
+    let limit = if asked.limit == 0 { PAGE_DEFAULT } else { asked.limit.min(PAGE_MAX) };
+    let mut cursor = match asked.cursor {
         Some(text) => parse(text, map)?,
         None => Cursor { shard: 0, after: None },
     };
@@ -48,12 +87,12 @@ pub(crate) async fn page(
         if room == 0 {
             break;
         }
-        match seat.list(filter, cursor.after, room).await {
+        match look(seat, cursor.after, room).await {
             Ok((rows, next)) => {
                 items.extend(rows);
                 cursor = step(cursor, next);
             }
-            Err(no) if no.code.status() == 503 && !filter.complete => {
+            Err(no) if no.code.status() == 503 && !asked.complete => {
                 missing_shards.push(seat.shard().0);
                 cursor = step(cursor, None);
             }

@@ -21,6 +21,7 @@ use statehouse_runtime::{
 use statehouse_telemetry::Meters;
 use tokio::{
     sync::Mutex,
+    task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tracing::{info, warn};
@@ -94,10 +95,21 @@ pub struct Node {
     router: Router,
     /// Kept, because the organs only look at it.
     _porter: Arc<Porter>,
+    /// Looks for tasks for those who wait; ends with the node.
+    scout: AbortOnDrop,
     roll: Roll,
     links: Mutex<Option<Links>>,
     bytes: Option<Bytes>,
     id: NodeId,
+}
+
+/// A task that ends with whoever holds it.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl fmt::Debug for Node {
@@ -165,7 +177,9 @@ impl Node {
         let carrier: Weak<dyn Carrier> = Arc::<Porter>::downgrade(&porter);
         host.carried().by(carrier);
         let links = Mutex::new(None);
-        let node = Self { host, router, _porter: porter, roll, links, bytes, id: found.node };
+        let scout = AbortOnDrop(tokio::spawn(router.clone().scout()));
+        let _porter = porter;
+        let node = Self { host, router, _porter, scout, roll, links, bytes, id: found.node };
         if let (Some(wires), Some(own)) = (wires, own_document) {
             node.link(wires, found, own).await?;
         }
@@ -260,11 +274,13 @@ impl Node {
         if timeout(limit, self.hand_over()).await.is_err() {
             warn!("the node stops while it leads");
         }
-        let Self { host, router, links, _porter, .. } = self;
+        let Self { host, router, links, _porter, scout, .. } = self;
+        router.send_polls_away();
         // Reads are served until the end; new commands are refused at once.
         host.begin_drain();
         host.settle(limit.saturating_sub(began.elapsed())).await;
         router.close();
+        drop(scout);
         if let Some(links) = links.into_inner()
             && timeout(limit, links.stop()).await.is_err()
         {

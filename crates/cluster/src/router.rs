@@ -6,8 +6,8 @@
 //! rejection, a certain "not done" (503, 429), or "not known yet" (504). An attempt whose outcome is unknown is repeated
 //! with the same key, and from then on no later "not done" is certain.
 //!
-//! Three rooms: here a command is tried until its outcome is certain; `hop` knows to whom it goes; `questions` are
-//! answered from this node's rows, at the position that the log gives.
+//! Four rooms: here a command is tried until its outcome is certain; `hop` knows to whom it goes; `leases` finds a shard
+//! that has a task; `questions` are answered from this node's rows, at the position that the log gives.
 //!
 //! Absent on purpose: credentials and tenants; the edge has granted them.
 //!
@@ -18,7 +18,7 @@ mod tests;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -36,20 +36,23 @@ use statehouse_runtime::{
     reject,
 };
 use tokio::{
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
 };
 
 use self::hop::{Route, SILENCE_DOUBLED_MAX, silence};
 use crate::{
+    board::Board,
     gate,
     shard_map::{REGISTRY, ShardMap},
     who::{States, Who},
 };
 
 mod hop;
+mod leases;
 mod questions;
 
+pub use leases::KeyChoice;
 pub use questions::Outgoing;
 
 /// How long a command waits for a leader before it is refused: an election and the opening of the shard.
@@ -76,6 +79,10 @@ struct Inner {
     silence: Duration,
     /// For each shard, the term and leader that a gate told last.
     hints: Mutex<Vec<Option<(u64, NodeId)>>>,
+    /// Where lease calls wait.
+    board: Board,
+    /// Counts lease calls: each begins at another shard.
+    turn: AtomicUsize,
     /// How the other nodes are; nothing for a node alone.
     states: OnceLock<States>,
 }
@@ -102,6 +109,8 @@ impl Router {
                 who,
                 silence: silence(profile),
                 hints,
+                board: Board::default(),
+                turn: AtomicUsize::new(0),
                 states,
             }),
         }
@@ -115,7 +124,13 @@ impl Router {
 
     /// Lets go of every shard; whoever asks from now on hears that the node is shutting down.
     pub(crate) fn close(&self) {
+        self.send_polls_away();
         *self.inner.seats.write().unwrap_or_else(PoisonError::into_inner) = Arc::new([]);
+    }
+
+    /// Answers every lease call that waits, and every later one at once: the node is about to stop.
+    pub(crate) fn send_polls_away(&self) {
+        self.inner.board.close();
     }
 
     fn seats(&self) -> Result<Seats, Rejection> {
@@ -131,15 +146,20 @@ impl Router {
     /// # Errors
     /// The rejection that the caller gets.
     pub async fn submit(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
-        let permit = Arc::clone(&self.inner.ingress).try_acquire_owned().map_err(|_| {
-            let detail = "this node works on as many commands as it may";
-            Rejection::gateway(RejectionCode::Overloaded, detail).after_ms(100)
-        })?;
-        from_outside(&envelope.key)?;
+        let permit = self.enter()?;
+        Self::reports(&envelope)?;
         if let Some(tenant) = envelope.target.tenant() {
             self.registry()?.charge(tenant)?;
         }
         self.carry(envelope, Arc::new(permit)).await
+    }
+
+    /// Takes a permit of this node's door.
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Rejection> {
+        Arc::clone(&self.inner.ingress).try_acquire_owned().map_err(|_| {
+            let detail = "this node works on as many commands as it may";
+            Rejection::gateway(RejectionCode::Overloaded, detail).after_ms(100)
+        })
     }
 
     /// Hands a command in that was let in with a permit: as [`Self::submit`], for a key of any origin.
@@ -273,10 +293,6 @@ impl Router {
             {
                 *definition = resolve(seat, &key.tenant, definition).await?;
             }
-            Command::LeaseTasks { .. }
-            | Command::ExtendLease { .. }
-            | Command::CompleteTask { .. }
-            | Command::FailTask { .. } => return Err(not_in_this_release("leasing tasks")),
             _ => {}
         }
         Ok(envelope)

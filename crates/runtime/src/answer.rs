@@ -27,6 +27,8 @@ pub(crate) struct TaskShown {
     pub worker: Option<Box<str>>,
     /// What it waits for.
     pub state: TaskState,
+    /// How its last attempt failed.
+    pub error: Option<Json>,
     /// The time by which "ready" is told from "waiting".
     pub now: Timestamp,
 }
@@ -144,7 +146,7 @@ fn task_view(row: &InstanceRow, chart: &Chart, task: &TaskShown) -> TaskView {
             TaskState::Leased { until, .. } => Some(until.to_rfc3339()),
             TaskState::Ready { .. } | TaskState::Parked => None,
         },
-        error: None,
+        error: task.error.clone(),
         compensation: order.compensation,
         item: order.item,
     }
@@ -237,7 +239,35 @@ fn plan(row: &InstanceRow, task: &TaskShown) -> serde_json::Value {
         "attempts_max": order.retry.max_attempts,
         "wait_ms_after_failure": order.retry.wait_ms(*attempt),
         "timeout_ms": order.timeout_ms,
+        "state": state_name(task),
+        "why": why_it_waits(row, task),
+        "error": task.error,
+        "compensation": order.compensation,
     })
+}
+
+/// Tells in words what an open task waits for, and who can do something about it.
+fn why_it_waits(row: &InstanceRow, task: &TaskShown) -> String {
+    let queue = &task.order.queue;
+    match task.state {
+        TaskState::Ready { at, .. } if at <= task.now => format!(
+            "no worker has leased it since {}; workers of queue {queue} can",
+            at.to_rfc3339()
+        ),
+        TaskState::Ready { at, .. } => {
+            format!("attempt {} begins at {}", task.attempt, at.to_rfc3339())
+        }
+        TaskState::Leased { until, .. } => {
+            let worker = task.worker.as_deref().unwrap_or("a worker");
+            format!("{worker} has it until {}, or longer with a heartbeat", until.to_rfc3339())
+        }
+        TaskState::Parked => {
+            let id = task_id(&row.key, task.order.work);
+            format!(
+                "every attempt failed and no transition expects that; an operator can `retry` it, or `skip` it with an output (task {id})"
+            )
+        }
+    }
 }
 
 /// Tells what was refused last, why, to whom, and at which version.

@@ -11,6 +11,7 @@ mod copy;
 mod registry;
 pub(crate) mod shard;
 mod stream;
+mod work;
 
 use std::{sync::Arc, time::Duration};
 
@@ -349,17 +350,18 @@ fn tasks_shown(
         return Ok(Vec::new());
     }
     let rows = view.tasks_of(row.version.born)?;
-    rows.into_iter().map(|row| task_shown(row, now)).collect()
+    rows.into_iter().map(|row| task_shown(view, row, now)).collect()
 }
 
-fn task_shown(row: TaskRow, now: Timestamp) -> Result<TaskShown, RowsError> {
+fn task_shown(view: &View, row: TaskRow, now: Timestamp) -> Result<TaskShown, RowsError> {
     let order = Ordered::decode(&row.order)?.order;
     // The attempt of a live lease is under way; else the next one is meant.
     let attempt = match row.state {
         TaskState::Leased { .. } => row.attempts,
         TaskState::Ready { .. } | TaskState::Parked => row.attempts + 1,
     };
-    Ok(TaskShown { order, attempt, worker: row.worker, state: row.state, now })
+    let error = work::last_error(view, &row)?;
+    Ok(TaskShown { order, attempt, worker: row.worker, state: row.state, error, now })
 }
 
 fn deadline(remaining_ms: u64) -> Instant {

@@ -278,7 +278,7 @@ impl Client {
 
 impl Client {
     /// Returns a path below the tenant.
-    fn path(&self, rest: &str) -> String {
+    pub(crate) fn path(&self, rest: &str) -> String {
         format!("/v1/tenants/{}/{rest}", escape(&self.tenant))
     }
 

@@ -110,6 +110,13 @@ impl Request {
         self.with("wait", Some(format!("{}ms", wait.as_millis())))
     }
 
+    /// Says that the server waits so long because the body asks for it.
+    #[must_use]
+    pub fn waiting_silently(mut self, wait: Duration) -> Self {
+        self.waits = wait;
+        self
+    }
+
     /// Adds a header, if there is a value.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
@@ -150,6 +157,11 @@ impl Request {
     pub(crate) fn bucket(&self) -> Option<Bucket> {
         let (tenant, rest) = self.path.strip_prefix("/v1/tenants/")?.split_once('/')?;
         let tenant = TenantId::parse(tenant).ok()?;
+        if let Some(task) = rest.strip_prefix("tasks/") {
+            // A task's id begins with the bucket of its instance.
+            let number = u16::from_str_radix(task.split_once('-')?.0, 16).ok()?;
+            return Bucket::new(number);
+        }
         let rest = rest.strip_prefix("instances")?;
         let instance = match rest.strip_prefix('/') {
             Some(rest) => InstanceId::parse(rest.split('/').next()?).ok()?,

@@ -100,7 +100,8 @@ impl Router {
             Query::Dump { shard, after, limit } => {
                 self.seat(shard)?.dump(after, limit).await.map(Answer::Dump)
             }
-            Query::Tasks(_) | Query::Queues { .. } => Err(not_in_this_release("a list of tasks")),
+            Query::Tasks(filter) => self.tasks(&filter).await,
+            Query::Queues { tenant } => self.queues(&tenant).await,
             Query::Schedules { .. } | Query::Schedule { .. } => {
                 Err(not_in_this_release("a schedule"))
             }

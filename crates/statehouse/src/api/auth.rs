@@ -62,6 +62,26 @@ impl Grant {
         &self.holder.credential.tenant
     }
 
+    /// Refuses a worker whose roles name other queues than this one.
+    ///
+    /// # Errors
+    /// `forbidden`, with the queue.
+    pub(super) fn may_work_on(&self, queue: &str) -> Result<(), Rejection> {
+        let roles = &self.holder.credential.roles;
+        let names_it =
+            |held: &statehouse_contract::RoleName| match held.as_str().strip_prefix("worker:") {
+                Some(named) => named == queue,
+                None => matches!(held.as_str(), "worker" | "admin"),
+            };
+        if roles.iter().any(names_it) {
+            return Ok(());
+        }
+        let detail = format!(
+            "this credential may not work on queue {queue:?}; it takes the role worker or worker:{queue}"
+        );
+        Err(Rejection::gateway(RejectionCode::Forbidden, detail))
+    }
+
     /// Returns who asks, for entries and guards.
     pub(super) fn actor(&self) -> Actor {
         let credential = &self.holder.credential;

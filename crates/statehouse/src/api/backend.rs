@@ -9,6 +9,7 @@ use std::{any::Any, fs::File};
 
 use futures::future::BoxFuture;
 
+use statehouse_cluster::KeyChoice;
 use statehouse_contract::{
     Answer, CommandEnvelope, Digest, InstanceKey, NodeId, Query, Receipt, Rejection, ShardId,
 };
@@ -17,6 +18,14 @@ use statehouse_contract::{
 pub(crate) trait Backend: Send + Sync + 'static {
     /// Hands a command in and waits for its stored answer, at most as long as the envelope says.
     fn submit(&self, envelope: CommandEnvelope) -> BoxFuture<'_, Result<Receipt, Rejection>>;
+
+    /// Leases tasks, waiting so long for the first one. `choice` says whether the worker may repeat the call.
+    fn lease(
+        &self,
+        envelope: CommandEnvelope,
+        wait_ms: u64,
+        choice: KeyChoice,
+    ) -> BoxFuture<'_, Result<Receipt, Rejection>>;
 
     /// Asks a question.
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, Rejection>>;

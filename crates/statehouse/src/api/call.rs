@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
+use statehouse_cluster::KeyChoice;
 use statehouse_contract::{
     Actor, Answer, Command, CommandEnvelope, Digest, InstanceId, InstanceKey, Json, Key, KeyText,
     Query, Receipt, Rejection, RejectionCode, Target, TenantId, id::base32, limits,
@@ -134,6 +135,19 @@ impl Call {
     pub(super) async fn submit(&self, envelope: CommandEnvelope) -> Result<Receipt, Rejection> {
         let patience = Duration::from_millis(envelope.remaining_ms) + GRACE;
         let answer = self.state.backend().submit(envelope);
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    /// Leases tasks, waiting so long for the first one; a key of the caller's own may be repeated.
+    pub(super) async fn lease(
+        &self,
+        envelope: CommandEnvelope,
+        wait_ms: u64,
+        is_own_key: bool,
+    ) -> Result<Receipt, Rejection> {
+        let choice = if is_own_key { KeyChoice::Worker } else { KeyChoice::Edge };
+        let patience = Duration::from_millis(envelope.remaining_ms + wait_ms) + GRACE;
+        let answer = self.state.backend().lease(envelope, wait_ms, choice);
         tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| Err(self.late()))
     }
 

@@ -137,7 +137,7 @@ fn fits_text(kind: Kind, text: &str) -> bool {
         Kind::Flag => matches!(text, "true" | "false" | ""),
         Kind::Duration => duration_ms(text).is_some(),
         // Not in a query.
-        Kind::Object | Kind::Texts => false,
+        Kind::Object | Kind::Texts | Kind::Any => false,
     }
 }
 
@@ -148,6 +148,7 @@ fn fits_value(kind: Kind, value: &Value) -> bool {
         Kind::Flag => value.is_boolean(),
         Kind::Duration => value.as_str().is_some_and(|text| duration_ms(text).is_some()),
         Kind::Object => value.is_object(),
+        Kind::Any => true,
         Kind::Texts => value.as_array().is_some_and(|items| items.iter().all(Value::is_string)),
     }
 }

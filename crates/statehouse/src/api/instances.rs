@@ -133,6 +133,24 @@ pub(super) async fn retry(call: Call) -> Outcome {
     operate(call, Verb::Retry { task }).await
 }
 
+/// Skips a kept event, or completes an open task in its worker's stead.
+pub(super) async fn skip(call: Call) -> Outcome {
+    let task = text(&call.members, "task").map(TaskId::parse).transpose();
+    let task = task.map_err(|error| invalid(format!("body member task: {error}")))?;
+    let output = call.members.get("output").filter(|output| !output.is_null());
+    let verb = match (task, output) {
+        (None, None) => Verb::Skip,
+        (None, Some(_)) => {
+            return Err(invalid("body member output stands without a task; name the task"));
+        }
+        (Some(task), output) => {
+            let output = output.map(|value| Call::payload(value, "the output")).transpose()?;
+            Verb::Settle { task, output: output.unwrap_or_else(Json::empty_object) }
+        }
+    };
+    operate(call, verb).await
+}
+
 fn reason(call: &Call) -> Result<Box<str>, Rejection> {
     let text = text(&call.members, "reason").unwrap_or_default().trim();
     match text.len() {

@@ -50,6 +50,7 @@ mod routes;
 mod schemas;
 mod server;
 mod table;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod tls;

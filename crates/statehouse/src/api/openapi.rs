@@ -162,6 +162,7 @@ fn schema(kind: Kind) -> Value {
         Kind::Duration => json!({"type": "string", "pattern": "^[0-9]+(ms|s|m)$"}),
         Kind::Object => json!({"type": "object"}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string"}}),
+        Kind::Any => json!({}),
     }
 }
 

@@ -115,6 +115,8 @@ pub(super) enum Kind {
     Object,
     /// A list of texts.
     Texts,
+    /// Any JSON value.
+    Any,
 }
 
 impl Kind {
@@ -128,6 +130,7 @@ impl Kind {
             Self::Duration => "a duration such as 30s or 500ms",
             Self::Object => "an object",
             Self::Texts => "a list of texts",
+            Self::Any => "any JSON value",
         }
     }
 }

@@ -72,6 +72,29 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
          instance?: text, worker?: text, ready_at?: text, lease_until?: text, error?: any, \
          compensation?: boolean, item?: integer",
     ),
+    ("TaskPage", "A page of open tasks.", "items: [Task], page: PageEnd"),
+    ("Queues", "What waits in each queue.", "items: [Queue], page: any"),
+    (
+        "Queue",
+        "What waits in a queue.",
+        "queue: text, ready: integer, waiting: integer, leased: integer, parked: integer, \
+         oldest_ready_ms?: integer, polled_ms?: integer",
+    ),
+    ("Leases", "The tasks that a worker got.", "tasks: [Lease], position?: integer"),
+    (
+        "Lease",
+        "A task with the right to do it until a time.",
+        "id: text, queue: text, src: text, invoke: text, instance: text, definition: text, \
+         definition_version: integer, input: any, attempt: integer, token: integer, lease_until: text, \
+         lease_ms: integer, timeout_at?: text, item?: integer, compensation?: boolean, \
+         correlation_id?: text, traceparent?: text, idempotency_key: text",
+    ),
+    ("Heartbeat", "How long a lease lives now.", "lease_until: text, cancelled: boolean"),
+    (
+        "TaskReport",
+        "What became of a report.",
+        "outcome: text, task: text, version?: integer, retry_at?: text, position?: integer",
+    ),
     ("InstancePage", "A page of instances.", "items: [InstanceRow], page: PageEnd"),
     (
         "InstanceRow",

@@ -11,7 +11,7 @@ use statehouse_contract::{Operation, Verb};
 use super::{
     admin, cluster, copy, definitions, instances, lists, plain,
     routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
-    watch,
+    tasks, watch,
 };
 
 use Access::{Any, Home, Open, Own};
@@ -39,6 +39,7 @@ const OVERSEE: Access = Any(&[Role::Operator, Role::Admin]);
 
 const DRY_RUN: Field = may("dry_run", Kind::Flag, "only tell what would happen");
 const LIMIT: Field = may("limit", Kind::Number, "most rows, up to page_max");
+const TOKEN: Field = must("token", Kind::Number, "the lease's token");
 const REASON: Field = must("reason", Kind::Text, "why, for the audit");
 
 const FILTER: &[Field] = &[
@@ -244,16 +245,68 @@ pub(super) static ROUTES: &[Route] = &[
     verb(
         "/v1/tenants/{t}/instances/{id}/skip",
         "skip",
-        "Drops the event that made the instance faulted.",
-        |call| Box::pin(instances::operate(call, Verb::Skip)),
-    ),
+        "Drops the event that made the instance faulted, or completes an open task in its worker's stead.",
+        by!(instances::skip),
+    )
+    .takes(BodyShape::Members(&[
+        REASON,
+        may("task", Kind::Text, "the open task"),
+        may("output", Kind::Any, "its output; else `{}`"),
+    ])),
     later(Post, "/v1/tenants/{t}/instances/{id}/migrate", "migrate", OPERATE),
     later(Post, "/v1/tenants/{t}/instances/{id}/reset", "reset", OPERATE),
     // Tasks and schedules.
-    later(Post, "/v1/tenants/{t}/tasks/lease", "lease_tasks", WORK),
-    later(Post, "/v1/tenants/{t}/tasks/{id}/heartbeat", "heartbeat_task", WORK),
-    later(Post, "/v1/tenants/{t}/tasks/{id}/complete", "complete_task", WORK),
-    later(Post, "/v1/tenants/{t}/tasks/{id}/fail", "fail_task", WORK),
+    Route::new(Post, "/v1/tenants/{t}/tasks/lease", "lease_tasks", WORK, by!(tasks::lease))
+        .says("Leases tasks of the named queues, waiting for the first one.", &[(200, "Leases")])
+        .does(Operation::Task)
+        .takes(BodyShape::Members(&[
+            must("queues", Kind::Texts, "the queues that the worker serves"),
+            may("max", Kind::Number, "at most so many tasks; 1 unless given"),
+            may("lease_ms", Kind::Number, "length of the leases, unless the task says `heartbeat`"),
+            may("wait_ms", Kind::Number, "wait so long for the first task"),
+            must("worker", Kind::Text, "the worker's name, for people"),
+        ]))
+        .from(Pool::Waiting),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/tasks/{id}/heartbeat",
+        "heartbeat_task",
+        WORK,
+        by!(tasks::heartbeat),
+    )
+    .says("Keeps a lease alive, and tells whether the work was cancelled.", &[(200, "Heartbeat")])
+    .does(Operation::Task)
+    .takes(BodyShape::Members(&[TOKEN, may("lease_ms", Kind::Number, "for so long from now")])),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/tasks/{id}/complete",
+        "complete_task",
+        WORK,
+        by!(tasks::complete),
+    )
+    .says("Reports the result of a task.", &[(200, "TaskReport")])
+    .does(Operation::Task)
+    .takes(BodyShape::Members(&[TOKEN, may("output", Kind::Any, "what came out; else `{}`")])),
+    Route::new(Post, "/v1/tenants/{t}/tasks/{id}/fail", "fail_task", WORK, by!(tasks::fail))
+        .says("Reports that an attempt failed.", &[(200, "TaskReport")])
+        .does(Operation::Task)
+        .takes(BodyShape::Members(&[
+            TOKEN,
+            must("code", Kind::Text, "the error's code, such as card_declined"),
+            may("message", Kind::Text, "the error in words"),
+            may("retryable", Kind::Flag, "`false`: another attempt is in vain"),
+        ])),
+    Route::new(Get, "/v1/tenants/{t}/tasks", "tasks", READ, by!(tasks::list))
+        .says("Lists open tasks.", &[(200, "TaskPage")])
+        .asks(&[
+            may("queue", Kind::Text, "only of this queue"),
+            may("state", Kind::Text, "ready, waiting, leased or parked"),
+            LIMIT,
+            may("cursor", Kind::Text, "where the page before ended"),
+            COMPLETE,
+        ]),
+    Route::new(Get, "/v1/tenants/{t}/queues", "queues", READ, by!(tasks::queue_list))
+        .says("Tells what waits in each queue.", &[(200, "Queues")]),
     later(Post, "/v1/tenants/{t}/schedules", "put_schedule", OPERATE),
     later(Get, "/v1/tenants/{t}/schedules", "schedules", READ),
     later(Get, "/v1/tenants/{t}/schedules/{name}", "schedule", READ),

@@ -20,6 +20,7 @@ use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 
+use statehouse_cluster::KeyChoice;
 use statehouse_contract::{
     Answer, Clock, CommandEnvelope, Credential, Digest, InstanceKey, NodeId, Query, Receipt,
     Rejection, RejectionCode, RoleName, ShardId, TenantId, Timestamp,
@@ -38,6 +39,7 @@ mod random;
 mod reads;
 mod roles;
 mod sockets;
+mod tasks;
 mod tenants;
 
 type Judge = dyn Fn(&CommandEnvelope) -> Result<Receipt, Rejection> + Send + Sync;
@@ -48,6 +50,8 @@ struct Fake {
     keys: Mutex<BTreeMap<Digest, Credential>>,
     commands: Mutex<Vec<CommandEnvelope>>,
     queries: Mutex<Vec<Query>>,
+    /// How long each lease call would wait, and who has chosen its key.
+    leases: Mutex<Vec<(u64, KeyChoice)>>,
     judge: Box<Judge>,
     oracle: Box<Oracle>,
     ready: bool,
@@ -61,7 +65,16 @@ impl Fake {
     fn new() -> Self {
         let mut keys = BTreeMap::new();
         for tenant in ["acme", "other"] {
-            for role in ["reader", "caller", "operator", "deployer", "worker", "admin", "manager"] {
+            for role in [
+                "reader",
+                "caller",
+                "operator",
+                "deployer",
+                "worker",
+                "worker:pay",
+                "admin",
+                "manager",
+            ] {
                 let credential = Credential {
                     tenant: TenantId::parse(tenant).unwrap(),
                     id: "k".into(),
@@ -75,6 +88,7 @@ impl Fake {
             keys: Mutex::new(keys),
             commands: Mutex::default(),
             queries: Mutex::default(),
+            leases: Mutex::default(),
             judge: Box::new(answers::accept),
             oracle: Box::new(answers::answer),
             ready: true,
@@ -113,6 +127,16 @@ impl Backend for Fake {
         let answer = (self.judge)(&envelope);
         self.commands.lock().unwrap().push(envelope);
         Box::pin(async { answer })
+    }
+
+    fn lease(
+        &self,
+        envelope: CommandEnvelope,
+        wait_ms: u64,
+        choice: KeyChoice,
+    ) -> BoxFuture<'_, Result<Receipt, Rejection>> {
+        self.leases.lock().unwrap().push((wait_ms, choice));
+        self.submit(envelope)
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, Rejection>> {

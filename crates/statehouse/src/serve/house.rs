@@ -12,7 +12,7 @@ use std::{
 
 use futures::future::BoxFuture;
 
-use statehouse_cluster::{Node, Outgoing, Router};
+use statehouse_cluster::{KeyChoice, Node, Outgoing, Router};
 use statehouse_contract::{
     Answer, CommandEnvelope, InstanceKey, NodeId, Query, Receipt, Rejection, ShardId,
 };
@@ -66,6 +66,15 @@ impl House {
 impl Backend for House {
     fn submit(&self, envelope: CommandEnvelope) -> BoxFuture<'_, Result<Receipt, Rejection>> {
         Box::pin(self.router.submit(envelope))
+    }
+
+    fn lease(
+        &self,
+        envelope: CommandEnvelope,
+        wait_ms: u64,
+        choice: KeyChoice,
+    ) -> BoxFuture<'_, Result<Receipt, Rejection>> {
+        Box::pin(self.router.lease(envelope, wait_ms, choice))
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Answer, Rejection>> {

@@ -9,7 +9,7 @@ use statehouse_contract::{InstanceKey, TenantId};
 
 use super::View;
 use crate::{
-    entry::Body,
+    entry::{Body, TaskKey},
     error::{Fault, StoreError},
     history::{self, Placed},
 };
@@ -93,6 +93,31 @@ impl View {
             for position in positions.iter().rev().take(REFUSAL_LOOK_MAX) {
                 let placed = load(connection, born, *position)?;
                 if matches!(placed.record.entry.body, Body::Refused(_)) {
+                    return Ok(Some(placed));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Returns the end of the last failed attempt of a task among its instance's newest rows; nothing if there is none.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn last_attempt_ended(
+        &self,
+        born: u64,
+        task: TaskKey,
+    ) -> Result<Option<Placed>, StoreError> {
+        self.ask("read the last attempt of a task", |connection| {
+            let positions = self.positions(connection, born)?;
+            for position in positions.iter().rev().take(REFUSAL_LOOK_MAX) {
+                let placed = load(connection, born, *position)?;
+                let is_it = match &placed.record.entry.body {
+                    Body::AttemptEnded(ended) => ended.task.task == task,
+                    _ => false,
+                };
+                if is_it {
                     return Ok(Some(placed));
                 }
             }

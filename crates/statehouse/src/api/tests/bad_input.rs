@@ -164,7 +164,7 @@ async fn paths_and_queries() {
         ("last event id", get("/instances/a/watch").header("last-event-id", "a b")),
         ("receipt key", get("/instances/a/receipts/%20")),
         ("not in this release", Ask::post("/v1/tenants/acme/instances/a/migrate", "")),
-        ("not in this release", Ask::post("/v1/tenants/acme/tasks/lease", "")),
+        ("no queues", Ask::post("/v1/tenants/acme/tasks/lease", "")),
         ("not in this release", Ask::get("/v1/tenants/acme/schedules")),
         ("no such node", Ask::post("/v1/cluster/nodes/9/drain", r#"{"reason": "x"}"#)),
         ("no reason", Ask::post("/v1/cluster/nodes/1/drain", "")),
@@ -206,7 +206,7 @@ async fn paths_and_queries() {
         last event id -> 400 invalid_request: header Last-Event-ID is not a position that Statehouse gave out: 1 to 4096 visible ASCII characters
         receipt key -> 400 invalid_request: path, segment {key}: idempotency key has ' ' at byte 0; allowed are visible ASCII characters
         not in this release -> 400 invalid_request: POST /v1/tenants/{t}/instances/{id}/migrate is not in this release
-        not in this release -> 400 invalid_request: POST /v1/tenants/{t}/tasks/lease is not in this release
+        no queues -> 400 invalid_request: the body lacks the member queues: a list of texts (the queues that the worker serves)
         not in this release -> 400 invalid_request: GET /v1/tenants/{t}/schedules is not in this release
         no such node -> 400 invalid_request: path, segment {n}: "9" is no member; there are n1.1
         no reason -> 400 invalid_request: the body lacks the member reason: a text (why, for the audit)

@@ -274,6 +274,15 @@ async fn a_dry_run_asks_and_submits_nothing() {
 async fn a_late_house_is_an_unknown_outcome() {
     struct Never;
     impl super::Backend for Never {
+        fn lease(
+            &self,
+            envelope: super::CommandEnvelope,
+            _: u64,
+            _: super::KeyChoice,
+        ) -> super::BoxFuture<'_, Result<super::Receipt, super::Rejection>> {
+            self.submit(envelope)
+        }
+
         fn submit(
             &self,
             _: statehouse_contract::CommandEnvelope,

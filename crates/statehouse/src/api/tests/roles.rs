@@ -33,6 +33,9 @@ fn ask(route: &Route, tenant: &str) -> Ask {
         "deploy" => {
             "format: statehouse/1\nid: d\nversion: 1\ninitial: a\nstates:\n  a: {type: final}\n"
         }
+        "lease_tasks" => r#"{"queues": ["q"], "worker": "w"}"#,
+        "heartbeat_task" | "complete_task" => r#"{"token": 1}"#,
+        "fail_task" => r#"{"token": 1, "code": "c"}"#,
         "cancel" | "terminate" | "pause" | "resume" | "retry" | "skip" => r#"{"reason": "x"}"#,
         _ => "",
     };
@@ -92,6 +95,8 @@ async fn each_role_opens_its_routes_and_no_others() {
         ....xx. POST /v1/tenants/{t}/tasks/{id}/heartbeat
         ....xx. POST /v1/tenants/{t}/tasks/{id}/complete
         ....xx. POST /v1/tenants/{t}/tasks/{id}/fail
+        xxx..x. GET /v1/tenants/{t}/tasks
+        xxx..x. GET /v1/tenants/{t}/queues
         ..x..x. POST /v1/tenants/{t}/schedules
         xxx..x. GET /v1/tenants/{t}/schedules
         xxx..x. GET /v1/tenants/{t}/schedules/{name}
