@@ -5,7 +5,7 @@
 //! Absent on purpose: reading. JSON of the wire; the views serialize themselves.
 
 use statehouse_chart::{
-    Chart, Snapshot, Status, TaskOrder, Value, explain as explain_events, schema::Schema,
+    Chart, Snapshot, Status, TaskOrder, Value, WorkKey, explain as explain_events, schema::Schema,
     snapshot::EventClass,
 };
 use statehouse_contract::{
@@ -206,6 +206,7 @@ pub(crate) fn explain(
         },
         "timers": view.timers,
         "tasks": tasks.iter().map(|task| plan(row, task)).collect::<Vec<_>>(),
+        "saga": saga(row, snapshot),
         "postponed": postponed(snapshot),
         "queued": snapshot.queue.len(),
         "held": snapshot.inbox.len(),
@@ -213,6 +214,25 @@ pub(crate) fn explain(
         "last_refusal": refused.and_then(refusal),
     });
     Json::from_value(&document)
+}
+
+/// Tells what would be undone, last first, and how far undoing has come; nothing where there is nothing to tell.
+fn saga(row: &InstanceRow, snapshot: &Snapshot) -> Option<serde_json::Value> {
+    if snapshot.saga.is_empty() && snapshot.undoing.is_none() {
+        return None;
+    }
+    let id = |work: &WorkKey| task_id(&row.key, *work).to_string();
+    let steps = snapshot.saga.iter().rev();
+    let steps: Vec<_> = steps
+        .map(|step| serde_json::json!({ "undoes": id(&step.work), "src": step.src }))
+        .collect();
+    let undoing = snapshot.undoing.as_ref().map(|undoing| {
+        serde_json::json!({
+            "running": undoing.open.as_ref().map(id),
+            "waits_for": snapshot.releasing.iter().map(id).collect::<Vec<_>>(),
+        })
+    });
+    Some(serde_json::json!({ "to_undo": steps, "undoing": undoing }))
 }
 
 fn postponed(snapshot: &Snapshot) -> Vec<serde_json::Value> {

@@ -48,9 +48,16 @@ impl Ordered {
     /// # Errors
     /// The row is damaged.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RowsError> {
-        let (order, definition, definition_version, trace, correlation): Stored =
-            codec::decode(bytes)
-                .map_err(|error| RowsError::Unreadable(format!("order of a task: {error}")))?;
-        Ok(Self { order, definition, definition_version, trace, correlation })
+        if let Ok((order, definition, definition_version, trace, correlation)) =
+            codec::decode::<Stored>(bytes)
+        {
+            return Ok(Self { order, definition, definition_version, trace, correlation });
+        }
+        // Builds before there were workers kept the order alone.
+        let order: TaskOrder = codec::decode(bytes)
+            .map_err(|error| RowsError::Unreadable(format!("order of a task: {error}")))?;
+        let definition = DefinitionName::parse("unknown").expect("a constant that fits");
+        let (trace, correlation) = (TraceContext::default(), None);
+        Ok(Self { order, definition, definition_version: 0, trace, correlation })
     }
 }

@@ -23,6 +23,8 @@ use statehouse_store::{
     entry::{Asked, Header, LeaseGiven, TaskKey, TaskLeased, TaskRef},
 };
 
+use tracing::error;
+
 use super::rejected;
 use crate::{
     Door,
@@ -74,7 +76,14 @@ pub(super) fn pick(
         if bytes > LEASE_BYTES_MAX && !picked.is_empty() {
             break;
         }
-        let ordered = Ordered::decode(&row.order)?;
+        let ordered = match Ordered::decode(&row.order) {
+            Ok(ordered) => ordered,
+            // One order that cannot be read must not stop its neighbours.
+            Err(why) => {
+                error!(instance = %row.instance, %why, "a task cannot be given");
+                continue;
+            }
+        };
         let bucket_epoch = view.bucket(row.instance.bucket())?.epoch;
         picked.push(Picked { row, ordered, bucket_epoch });
     }

@@ -57,7 +57,8 @@ impl Seat {
         }
         self.begin_read(Consistency::Linearizable, deadline(0)).await?;
         let view = self.log().view();
-        let from = (after.unwrap_or(0), u64::MAX, u32::MAX);
+        // Above every task of that instance.
+        let from = (after.unwrap_or(0), i64::MAX as u64, u32::MAX);
         let rows = view.tasks_of_tenant(&filter.tenant, from, LOOK);
         let mut rows = rows.map_err(|error| read_failed(&error))?;
         let mut next = None;

@@ -47,10 +47,10 @@ pub(crate) enum Verb {
     Pause(Operate),
     /// Take a paused instance up again.
     Resume(Operate),
-    /// Run the event again that made an instance faulted.
-    Retry(Operate),
-    /// Drop the event that made an instance faulted.
-    Skip(Operate),
+    /// Run the event again that made an instance faulted, or a parked task.
+    Retry(Retry),
+    /// Drop the event that made an instance faulted, or complete an open task in its worker's stead.
+    Skip(Skip),
 }
 
 /// `instance start`.
@@ -138,6 +138,29 @@ pub(crate) struct Operate {
     key: Option<String>,
 }
 
+/// `instance retry`.
+#[derive(Debug, Args)]
+pub(crate) struct Retry {
+    /// The parked task; left out: the event that made the instance faulted.
+    #[arg(long)]
+    task: Option<String>,
+    #[command(flatten)]
+    operate: Operate,
+}
+
+/// `instance skip`.
+#[derive(Debug, Args)]
+pub(crate) struct Skip {
+    /// The open task that is completed; left out: the event that made the instance faulted.
+    #[arg(long)]
+    task: Option<String>,
+    /// The task's output as JSON, `@FILE`, or `-` for standard input.
+    #[arg(long, requires = "task", value_name = "JSON")]
+    output: Option<String>,
+    #[command(flatten)]
+    operate: Operate,
+}
+
 /// Runs a verb.
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> {
     match verb {
@@ -152,8 +175,17 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
         Verb::Terminate(operate) => operate.run("terminate", Undoable::No, session).await,
         Verb::Pause(operate) => operate.run("pause", Undoable::Yes, session).await,
         Verb::Resume(operate) => operate.run("resume", Undoable::Yes, session).await,
-        Verb::Retry(operate) => operate.run("retry", Undoable::Yes, session).await,
-        Verb::Skip(operate) => operate.run("skip", Undoable::No, session).await,
+        Verb::Retry(Retry { task, operate }) => {
+            let more = task.map(|task| json!({ "task": task })).unwrap_or_else(|| json!({}));
+            operate.run_with("retry", Undoable::Yes, more, session).await
+        }
+        Verb::Skip(Skip { task, output, operate }) => {
+            let mut more = task.map(|task| json!({ "task": task })).unwrap_or_else(|| json!({}));
+            if let Some(output) = output {
+                more["output"] = payload::value("--output", &output)?;
+            }
+            operate.run_with("skip", Undoable::No, more, session).await
+        }
     }
 }
 
@@ -223,11 +255,24 @@ enum Undoable {
 
 impl Operate {
     async fn run(self, verb: &str, undoable: Undoable, session: &Session) -> Result<Exit, Failure> {
+        self.run_with(verb, undoable, json!({}), session).await
+    }
+
+    /// Sends a verb with more than its reason.
+    async fn run_with(
+        self,
+        verb: &str,
+        undoable: Undoable,
+        more: Value,
+        session: &Session,
+    ) -> Result<Exit, Failure> {
+        let mut body = more;
+        body["reason"] = self.reason.as_str().into();
         if undoable == Undoable::No && !self.yes && !session.is_curl() {
             super::confirm(&format!("{verb} {}? It cannot be taken back.", self.id))?;
         }
         let path = session.path(&format!("/instances/{}/{verb}", self.id));
-        let request = Request::post(path, Body::Json(json!({"reason": self.reason})))
+        let request = Request::post(path, Body::Json(body))
             .keyed(self.key.as_deref())
             .header("If-Match", quoted(self.if_match.as_deref()));
         let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };

@@ -36,7 +36,9 @@ pub(crate) mod payload;
 pub(crate) mod raise;
 pub(crate) mod session;
 pub(crate) mod settings;
+pub(crate) mod task;
 pub(crate) mod tenant;
+pub(crate) mod worker;
 
 const AFTER_HELP: &str = "\
 First five minutes:
@@ -69,6 +71,12 @@ enum Noun {
     /// Start, move, look at and operate instances.
     #[command(subcommand)]
     Instance(instance::Verb),
+    /// Look at work that waits, and do it by hand.
+    #[command(subcommand)]
+    Task(task::Verb),
+    /// Do the work: a program for each task.
+    #[command(subcommand)]
+    Worker(worker::Verb),
     /// Make tenants, their keys and quotas.
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -128,6 +136,8 @@ fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure
         Noun::Bench(bench) => crate::serve::block_on(bench.run(&session()?)),
         Noun::Definition(verb) => once(definition::run(verb, &session()?)),
         Noun::Instance(verb) => once(instance::run(verb, &session()?)),
+        Noun::Task(verb) => once(task::run(verb, &session()?)),
+        Noun::Worker(verb) => crate::serve::block_on(worker::run(verb, &session()?)),
         Noun::Tenant(verb) => once(tenant::run(verb, &session()?)),
         Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?, build)),
         Noun::Health(health) => once(health.run(&session()?)),

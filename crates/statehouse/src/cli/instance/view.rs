@@ -61,9 +61,24 @@ fn movement(body: &Value) -> String {
 fn names(body: &Value, member: &str) -> String {
     let name = |item: &Value| {
         let id = item.get("id").or_else(|| item.get("invoke")).map_or_else(|| plain(item), plain);
-        match item.get("due").and_then(Value::as_str) {
-            Some(due) => format!("{id} due {due}"),
-            None => id,
+        if let Some(due) = item.get("due").and_then(Value::as_str) {
+            return format!("{id} due {due}");
+        }
+        match text(item, "state").as_str() {
+            "" => id,
+            "leased" => {
+                format!(
+                    "{id} leased by {} until {}",
+                    text(item, "worker"),
+                    text(item, "lease_until")
+                )
+            }
+            "waiting" => format!(
+                "{id} waiting for attempt {} at {}",
+                text(item, "attempt"),
+                text(item, "ready_at")
+            ),
+            state => format!("{id} {state}"),
         }
     };
     items(body, member).iter().map(name).collect::<Vec<_>>().join(", ")
@@ -171,7 +186,9 @@ pub(super) fn explain(body: &Value) -> String {
             text(refused, "detail"),
         ));
     }
-    for (name, words) in [("tasks", "open tasks"), ("postponed", "postponed"), ("fault", "fault")] {
+    for (name, words) in
+        [("tasks", "open tasks"), ("saga", "saga"), ("postponed", "postponed"), ("fault", "fault")]
+    {
         if let Some(value) = body.get(name).filter(|value| !is_nothing(value)) {
             lines.push(format!("{words}:"));
             outline(value, 1, &mut lines);
