@@ -91,6 +91,8 @@ pub struct ParentRef {
     pub version: u64,
     /// The number of the piece of work among those of that version.
     pub n: u32,
+    /// How many parents there are above the child.
+    pub depth: u32,
 }
 
 /// How a child ended, as its parent hears it.

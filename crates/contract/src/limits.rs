@@ -153,6 +153,8 @@ pub const ERROR_CODE_BYTES_MAX: usize = 128;
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 2_048;
 /// Lease calls that wait at one node.
 pub const POLLS_MAX: usize = 4_096;
+/// Most parents above a child: a workflow that starts itself ends here.
+pub const CHILD_DEPTH_MAX: u32 = 16;
 /// Deliveries of one shard's outbox that are under way at once.
 pub const DELIVERIES_MAX: usize = 128;
 /// Commands that the system's own organs of one node have under way to any shard.

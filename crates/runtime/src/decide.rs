@@ -12,6 +12,7 @@
 //! says which; time never goes back within an instance.
 
 mod body;
+mod child;
 mod due;
 mod outbox;
 mod refusal;
@@ -120,9 +121,10 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         Command::LeaseTasks { .. } | Command::ExtendLease { .. } => {
             reject_now(reject::misdirected("a lease is given by the desk of a shard"))
         }
-        Command::StartChild { .. } | Command::ChildEnded { .. } => {
-            reject_now(reject::not_in_this_release("a child"))
+        Command::StartChild { definition, input, parent } => {
+            judge.start_child(definition, input, parent)
         }
+        Command::ChildEnded { work, ending } => judge.child_ended(work, ending),
         Command::Adopt { .. } => reject_now(reject::not_in_this_release("reset")),
         Command::Deploy { .. }
         | Command::SetCurrent { .. }
@@ -209,7 +211,7 @@ impl<'a> Judge<'a> {
             return self.refuse(None, no, cause(CauseKind::Start, "start", None));
         };
         let caused = cause(CauseKind::Start, "start", data());
-        if let Some(no) = self.lacks_role(chart.start_role()) {
+        if let Some(no) = self.lacks_role(self.start_role(chart)) {
             return self.refuse_start(&pin, no, caused);
         }
         let trigger = Trigger::Start {

@@ -201,7 +201,7 @@ impl InstanceState {
     async fn chart_for(&self, ask: &Ask) -> Result<Option<Arc<Chart>>, Rejection> {
         let awake = self.awake.as_ref().expect("woken before");
         match (&ask.envelope.command, &awake.standing) {
-            (Command::Start { definition, .. }, None) => {
+            (Command::Start { definition, .. } | Command::StartChild { definition, .. }, None) => {
                 self.reign.chart_to_start(&self.key.tenant, definition).await
             }
             _ => Ok(awake.chart.clone()),
@@ -304,7 +304,7 @@ impl InstanceState {
                     self.awake = None;
                     return;
                 };
-                let (snapshot, parent, tasks) = (next, None, Vec::new());
+                let (snapshot, parent, tasks) = (next, applied.parent.clone(), Vec::new());
                 awake.standing = Some(Standing { version, digest, pin, snapshot, parent, tasks });
                 awake.chart = chart;
             }

@@ -23,6 +23,7 @@ mod fire;
 mod instance_actor;
 mod key_age;
 mod known_keys;
+mod outbox_actor;
 pub mod quota;
 mod registry_actor;
 pub mod reject;

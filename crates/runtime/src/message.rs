@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection};
+use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection, Target};
 use statehouse_store::entry::TaskKey;
 use tokio::sync::oneshot;
 
@@ -131,6 +131,22 @@ pub(crate) enum TimerMessage {
     Look,
 }
 
+/// What the outbox of a shard hears.
+#[derive(Debug)]
+pub(crate) enum OutboxMessage {
+    /// Something may wait to leave.
+    Look,
+    /// A delivery has ended.
+    Ended {
+        /// The birth of its sender.
+        born: u64,
+        /// Where it went.
+        to: Target,
+        /// Whether its row is gone.
+        is_done: bool,
+    },
+}
+
 /// What the sweep actor hears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SweepMessage {
@@ -159,6 +175,7 @@ impl ractor::Message for InstanceMessage {}
 impl ractor::Message for GatewayMessage {}
 impl ractor::Message for RegistryMessage {}
 impl ractor::Message for DeskMessage {}
+impl ractor::Message for OutboxMessage {}
 impl ractor::Message for TimerMessage {}
 impl ractor::Message for SweepMessage {}
 impl ractor::Message for SeatMessage {}

@@ -30,6 +30,10 @@ pub struct Metrics {
     pub leased: AtomicU64,
     /// Tasks that were not leased because their instance did not let them begin.
     pub unstarted: AtomicU64,
+    /// Deliveries to other instances with a definite answer.
+    pub delivered: AtomicU64,
+    /// Deliveries that were refused for good.
+    pub undeliverable: AtomicU64,
     /// Commands answered by a stored receipt.
     pub replayed: AtomicU64,
     /// Replicas whose rows differed from their leader's at a marker.
@@ -67,6 +71,18 @@ impl Metrics {
             "{task}",
             "Tasks not leased because their instance did not let them begin",
             |m| &m.unstarted,
+        );
+        count(
+            "statehouse.outbox.delivered",
+            "{delivery}",
+            "Deliveries to other instances that have their answer",
+            |m| &m.delivered,
+        );
+        count(
+            "statehouse.outbox.refused",
+            "{delivery}",
+            "Deliveries to other instances that were refused for good",
+            |m| &m.undeliverable,
         );
         count("statehouse.entries.fenced", "{entry}", "Entries that met a fence", |m| &m.fenced);
         count(

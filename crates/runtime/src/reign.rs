@@ -13,7 +13,7 @@ use statehouse_contract::{Build, Due, NodeId, Receipt, Rejection, ShardId, Times
 use statehouse_log::{Leadership, ProposeError, Urgency};
 use statehouse_store::{
     Body, Entry, Outcome,
-    entry::{DueChange, Pin, RowDigest},
+    entry::{DueChange, Parent, Pin, RowDigest},
 };
 use tracing::debug;
 
@@ -55,6 +55,8 @@ pub struct AppliedHere {
     pub digest: Option<RowDigest>,
     /// The definition to which it is pinned.
     pub pin: Option<Pin>,
+    /// Who started it, where the entry has.
+    pub parent: Option<Parent>,
     /// The answer that is stored under the command's key.
     pub receipt: Option<Receipt>,
 }
@@ -181,11 +183,14 @@ impl Reign {
 
     async fn propose_as(&self, entry: Entry, urgency: Urgency) -> Proposed {
         let at = entry.header.decided_at;
-        let (pin, armed) = match &entry.body {
-            Body::Transitioned(moved) => {
-                (Some(moved.definition.clone()), earliest_timer(&moved.due))
-            }
-            _ => (None, None),
+        let (pin, parent, armed, sends) = match &entry.body {
+            Body::Transitioned(moved) => (
+                Some(moved.definition.clone()),
+                moved.parent.clone(),
+                earliest_timer(&moved.due),
+                !moved.outbox.is_empty(),
+            ),
+            _ => (None, None, None, false),
         };
         let applied = match self.seat.log().propose(entry, urgency).await {
             Ok(applied) => applied,
@@ -197,10 +202,14 @@ impl Reign {
                 if let Some(due) = armed {
                     self.seat.timer_hint().armed(due);
                 }
+                if sends {
+                    self.seat.outbox_hint().ring();
+                }
                 Proposed::Applied(AppliedHere {
                     version: written.version,
                     digest: written.digest,
                     pin,
+                    parent,
                     receipt: written.receipt,
                 })
             }

@@ -24,6 +24,7 @@ use crate::{
     carrier::Carried,
     directory::Directory,
     metrics::Metrics,
+    outbox_actor::OutboxHint,
     quota::{Counted, Quotas},
     reign::Reign,
     shard_host::Tuning,
@@ -65,6 +66,7 @@ pub struct Seat {
     registry: ShardLog,
     admission: Arc<Admission>,
     hint: TimerHint,
+    outbox: OutboxHint,
     /// The highest time of which this node knows that it is applied.
     time: AtomicI64,
     /// How far the shard's time ran ahead of the clock when the reign began, in milliseconds.
@@ -102,6 +104,7 @@ impl Seat {
             registry,
             admission,
             hint: TimerHint::new(),
+            outbox: OutboxHint::default(),
             time: AtomicI64::new(i64::MIN),
             lead_ms: AtomicI64::new(0),
             live: AtomicUsize::new(0),
@@ -126,6 +129,12 @@ impl Seat {
     #[must_use]
     pub fn registry(&self) -> &ShardLog {
         &self.registry
+    }
+
+    /// Returns the hint to the outbox of the led shard.
+    #[must_use]
+    pub fn outbox_hint(&self) -> &OutboxHint {
+        &self.outbox
     }
 
     /// Returns the shard's admission.

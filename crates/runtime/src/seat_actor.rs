@@ -17,6 +17,7 @@ use crate::{
     desk_actor::Desk,
     message::SeatMessage,
     opening::{Opened, open},
+    outbox_actor::Outbox,
     registry_actor::Registry,
     reign::Reign,
     restart::{Exit, Lifetime},
@@ -175,7 +176,7 @@ fn shard_level(reign: &Arc<Reign>) -> Level {
 fn organs_level(reign: &Arc<Reign>) -> Level {
     let mut children = Vec::new();
     let (registry, timer, sweep) = (Arc::clone(reign), Arc::clone(reign), Arc::clone(reign));
-    let desk = Arc::clone(reign);
+    let (desk, outbox) = (Arc::clone(reign), Arc::clone(reign));
     children.push(permanent("registry", move |parent| {
         let reign = Arc::clone(&registry);
         Box::pin(async move {
@@ -187,6 +188,13 @@ fn organs_level(reign: &Arc<Reign>) -> Level {
         let reign = Arc::clone(&desk);
         Box::pin(async move {
             let (actor, _) = Actor::spawn_linked(None, Desk, reign, parent).await?;
+            Ok(actor.get_cell())
+        })
+    }));
+    children.push(permanent("outbox", move |parent| {
+        let reign = Arc::clone(&outbox);
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(None, Outbox, reign, parent).await?;
             Ok(actor.get_cell())
         })
     }));

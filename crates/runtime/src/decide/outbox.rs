@@ -4,36 +4,48 @@
 //!
 //! Absent on purpose: delivery, and its answers.
 
-use statehouse_chart::{ChildOrder, Effect, Snapshot, WorkKey};
+use statehouse_chart::{Chart, ChildOrder, Effect, Ending, Snapshot, WorkKey};
 use statehouse_contract::{
-    Command, DefinitionName, DefinitionRef, InstanceId, InstanceKey, Json, Target, Verb, id::base32,
+    ChildEnding, Command, DefinitionName, DefinitionRef, InstanceId, InstanceKey, Json, ParentRef,
+    Target, Verb, id::base32,
 };
-use statehouse_store::entry::OutboxChange;
+use statehouse_store::entry::{OutboxChange, Parent};
 
-use super::{Standing, transition::json};
+use super::transition::json;
+
+/// Who sends, and as what.
+#[derive(Clone, Copy)]
+pub(super) struct Sender<'a> {
+    /// The instance.
+    pub(super) key: &'a InstanceKey,
+    /// Its chart.
+    pub(super) chart: &'a Chart,
+    /// As it was before the step.
+    pub(super) before: &'a Snapshot,
+    /// As it is after the step.
+    pub(super) after: &'a Snapshot,
+    /// Who started it.
+    pub(super) parent: Option<&'a Parent>,
+}
 
 /// Returns the changes of an instance's outbox, and what it emitted.
-pub(super) fn changes(
-    key: &InstanceKey,
-    before: &Snapshot,
-    effects: &[Effect],
-    standing: Option<&Standing>,
-) -> (Vec<OutboxChange>, Vec<Json>) {
+pub(super) fn changes(sender: Sender<'_>, effects: &[Effect]) -> (Vec<OutboxChange>, Vec<Json>) {
+    let Sender { key, parent, .. } = sender;
     let (mut rows, mut emitted) = (Vec::new(), Vec::new());
     let mut add = |to: InstanceKey, command: Command| {
         let n = u32::try_from(rows.len()).expect("a step's effects are bounded");
         rows.push(OutboxChange::Add { n, to: Target::Instance(to), command: Box::new(command) });
     };
-    let parent = || standing.and_then(|standing| standing.parent.as_ref());
     for effect in effects {
         match effect {
             Effect::StartChild(order) => {
-                if let Some(command) = start_of(order) {
-                    add(child_key(key, order.work, &order.invoke, order.item), command);
+                if let Some(command) = start_of(sender, order) {
+                    add(child_key(sender, order.work, &order.invoke, order.item), command);
                 }
             }
             Effect::CancelChild { work } => {
-                if let Some(child) = open_child(key, before, *work) {
+                // It leaves after the start, so it meets the child, or a start that was refused.
+                if let Some(child) = open_child(sender, *work) {
                     add(child, Command::Operate(Verb::Cancel));
                 }
             }
@@ -45,9 +57,16 @@ pub(super) fn changes(
                 }
             }
             Effect::SendParent { event, data } => {
-                if let Some(parent) = parent() {
+                if let Some(parent) = parent {
                     let command =
                         Command::Signal { event: event.as_str().into(), data: json(data) };
+                    add(parent.instance.clone(), command);
+                }
+            }
+            Effect::TellParent(ending) => {
+                if let Some(parent) = parent {
+                    let command =
+                        Command::ChildEnded { work: work_of(parent), ending: ending_of(ending) };
                     add(parent.instance.clone(), command);
                 }
             }
@@ -57,9 +76,7 @@ pub(super) fn changes(
             Effect::Log { value } => {
                 emitted.push(Json::from_trusted(format!("{{\"log\":{}}}", json(value).as_str())));
             }
-            // A parent is told by the organ that delivers, once instances can have one.
-            Effect::TellParent(_)
-            | Effect::StartTimer { .. }
+            Effect::StartTimer { .. }
             | Effect::CancelTimer { .. }
             | Effect::HoldTimers
             | Effect::ReleaseTimers
@@ -74,26 +91,56 @@ pub(super) fn changes(
     (rows, emitted)
 }
 
+fn work_of(parent: &Parent) -> ParentRef {
+    ParentRef {
+        instance: parent.instance.clone(),
+        born: parent.born,
+        version: parent.work.version,
+        n: parent.work.n,
+        depth: parent.depth,
+    }
+}
+
+fn ending_of(ending: &Ending) -> ChildEnding {
+    match ending {
+        Ending::Done { output } => ChildEnding::Done { output: json(output) },
+        Ending::Failed { code, message } => {
+            ChildEnding::Failed { code: code.as_str().into(), message: message.as_str().into() }
+        }
+    }
+}
+
 fn emitted_event(event: &str, data: &Json) -> Json {
     let name = serde_json::Value::from(event);
     Json::from_trusted(format!("{{\"event\":{name},\"data\":{}}}", data.as_str()))
 }
 
-fn start_of(order: &ChildOrder) -> Option<Command> {
+fn start_of(sender: Sender<'_>, order: &ChildOrder) -> Option<Command> {
     let definition = DefinitionRef {
         name: DefinitionName::parse(&order.definition).ok()?,
         version: order.definition_version.and_then(|version| u32::try_from(version).ok()),
         digest: None,
     };
-    Some(Command::Start { definition, input: json(&order.input) })
+    let parent = ParentRef {
+        instance: sender.key.clone(),
+        // The row of the outbox knows it: the birth of an instance is the position of the entry that is being made.
+        born: 0,
+        version: order.work.version,
+        n: order.work.number,
+        depth: sender.parent.map_or(0, |parent| parent.depth) + 1,
+    };
+    Some(Command::StartChild { definition, input: json(&order.input), parent })
 }
 
-/// Returns the id of a child: `c-` and 26 characters of the hash of what makes it the one it is.
-fn child_key(parent: &InstanceKey, work: WorkKey, invoke: &str, item: Option<u32>) -> InstanceKey {
+/// Returns the id of a child: `c-` and 26 characters of the hash of what makes it the one it is. The time of the parent's
+/// start is part of it, so that a parent that is born again under its old name does not meet its old children.
+fn child_key(sender: Sender<'_>, work: WorkKey, invoke: &str, item: Option<u32>) -> InstanceKey {
+    let parent = sender.key;
     let text = format!(
-        "{}\0{}\0{}\0{invoke}\0{}",
+        "{}\0{}\0{}\0{}\0{invoke}\0{}",
         parent.tenant,
         parent.instance,
+        sender.after.started_at.0,
         work.version,
         item.map(|item| item.to_string()).unwrap_or_default()
     );
@@ -104,8 +151,7 @@ fn child_key(parent: &InstanceKey, work: WorkKey, invoke: &str, item: Option<u32
 }
 
 /// Returns the child that a piece of open work is.
-fn open_child(key: &InstanceKey, before: &Snapshot, work: WorkKey) -> Option<InstanceKey> {
-    let open = before.work(work)?;
-    // The invoke's id is not in the snapshot; its source and place name the child as well.
-    Some(child_key(key, work, &open.src, open.item))
+fn open_child(sender: Sender<'_>, work: WorkKey) -> Option<InstanceKey> {
+    let open = sender.before.work(work)?;
+    Some(child_key(sender, work, sender.chart.invoke_id(open.invoke), open.item))
 }

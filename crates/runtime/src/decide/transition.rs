@@ -13,7 +13,7 @@ use statehouse_contract::{
     Command, Json, Key, KeyHash, ReceiptKind, Rejection, RejectionCode, StoredReceipt, Version,
     limits::ENTRY_BYTES_MAX,
 };
-use statehouse_store::entry::{Body, Cause, CauseKind, Entry, Pin, Transitioned};
+use statehouse_store::entry::{Body, Cause, CauseKind, Entry, Parent, Pin, TaskKey, Transitioned};
 
 use super::{
     Answering, Decision, Draft, Judge, Moving, Standing, Told, body, expect, outbox, rows,
@@ -65,7 +65,15 @@ impl Judge<'_> {
             at: self.case.at,
         };
         tasks.extend(rows::task_changes(ordering, before, &next, &taken.effects));
-        let (outbox, emitted) = outbox::changes(self.case.key, before, &taken.effects, standing);
+        let parent = self.parent();
+        let sender = outbox::Sender {
+            key: self.case.key,
+            chart,
+            before,
+            after: &next,
+            parent: parent.as_ref().or_else(|| standing.and_then(|s| s.parent.as_ref())),
+        };
+        let (outbox, emitted) = outbox::changes(sender, &taken.effects);
         let body = Transitioned {
             instance: self.case.key.clone(),
             bucket_epoch: self.case.bucket_epoch,
@@ -78,7 +86,7 @@ impl Judge<'_> {
             status: rows::status(next.status),
             tags: rows::tags(chart, &next),
             snapshot: snapshot.into(),
-            parent: None,
+            parent,
             due,
             tasks,
             outbox,
@@ -91,6 +99,17 @@ impl Judge<'_> {
         };
         let entry = Entry { header: self.header(), body: Body::Transitioned(Box::new(body)) };
         Decision::Propose(Box::new(Draft { entry, next: Some(next) }))
+    }
+
+    /// The parent of an instance that is being started.
+    fn parent(self) -> Option<Parent> {
+        let Command::StartChild { parent, .. } = &self.envelope.command else { return None };
+        Some(Parent {
+            instance: parent.instance.clone(),
+            born: parent.born,
+            work: TaskKey { version: parent.version, n: parent.n },
+            depth: parent.depth,
+        })
     }
 
     fn too_large(

@@ -1,6 +1,7 @@
 //! The living part as a whole: real files, real actors, a clock that the test sets.
 
 mod answers;
+mod children;
 mod chorus;
 mod fixture;
 mod promises;

@@ -119,6 +119,8 @@ pub struct Parent {
     pub born: u64,
     /// The piece of work within the parent.
     pub work: TaskKey,
+    /// How many parents there are above.
+    pub depth: u32,
 }
 
 /// A birth or a move of an instance: one version.
