@@ -50,7 +50,7 @@ pub use explain::{EventExplained, explain};
 pub use finding::{Finding, FindingCode, Severity};
 pub use refusal::{EvaluationError, Refusal, RefusalKind, Violation};
 pub use snapshot::{Snapshot, Status};
-pub use source::Source;
+pub use source::{BUILT_IN, BUILT_IN_QUEUE, Source};
 pub use step::{Outcome, Settled, Step, step};
 pub use trigger::{Call, Trigger, WorkError, WorkKey};
 pub use upcast::SnapshotError;

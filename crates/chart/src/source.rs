@@ -16,7 +16,7 @@ mod reader;
 mod state;
 mod work;
 
-pub use invoke::BUILT_IN;
+pub use invoke::{BUILT_IN, BUILT_IN_QUEUE};
 pub(crate) use parse::is_root_only;
 pub use parse::{FORMAT, LIMITS};
 pub use work::{Compensate, ForEach, Invoke, Retry, RetryUse, Src, Undo};

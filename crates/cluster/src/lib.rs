@@ -58,4 +58,4 @@ pub use router::{KeyChoice, Outgoing, Router};
 pub use security::{LinkSecurity, MutualTls, SecurityError};
 pub use shard_map::ShardMap;
 pub use statehouse_log::{Examined, examine};
-pub use statehouse_runtime::{Profile, Tuning};
+pub use statehouse_runtime::{Failed, Kind, Profile, Tuning, Work};

@@ -15,7 +15,7 @@ use std::{
 use statehouse_contract::{Clock, Members, NodeId};
 use statehouse_log::{Leadership, NoPeers, Origin, Part, Peer, Transport};
 use statehouse_runtime::{
-    Builds, Carrier, HostConfig, HostError, Profile, Reserve, Seat, ShardHost, Tuning,
+    Builds, Carrier, HostConfig, HostError, Kind, Profile, Reserve, Seat, ShardHost, Tuning,
     count_violations, reading::members_in,
 };
 use statehouse_telemetry::Meters;
@@ -225,6 +225,11 @@ impl Node {
     #[must_use]
     pub const fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Says what kinds of tasks this node's own workers can do.
+    pub fn offer(&self, kinds: Vec<Arc<dyn Kind>>) {
+        self.host.kinds().offer(kinds);
     }
 
     /// Returns the way to every shard.

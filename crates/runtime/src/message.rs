@@ -147,6 +147,15 @@ pub(crate) enum OutboxMessage {
     },
 }
 
+/// What this node's own worker for a shard hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum WorkerMessage {
+    /// There may be a task.
+    Look,
+    /// A task has ended: there is room.
+    Ended,
+}
+
 /// What the sweep actor hears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SweepMessage {
@@ -176,6 +185,7 @@ impl ractor::Message for GatewayMessage {}
 impl ractor::Message for RegistryMessage {}
 impl ractor::Message for DeskMessage {}
 impl ractor::Message for OutboxMessage {}
+impl ractor::Message for WorkerMessage {}
 impl ractor::Message for TimerMessage {}
 impl ractor::Message for SweepMessage {}
 impl ractor::Message for SeatMessage {}

@@ -16,10 +16,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -50,31 +47,6 @@ const AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// Most pairs of sender and target whose pauses are remembered; past it everybody is tried again.
 const PAUSES_MAX: usize = 10_000;
 
-/// Tells the outbox of a shard that something waits to leave.
-#[derive(Debug, Default)]
-pub struct OutboxHint {
-    is_queued: AtomicBool,
-    actor: Mutex<Option<ActorRef<OutboxMessage>>>,
-}
-
-impl OutboxHint {
-    /// Says so. At most one look is queued at a time.
-    pub fn ring(&self) {
-        if self.is_queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let actor = self.actor.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(actor) = actor.as_ref() {
-            let _ = actor.send_message(OutboxMessage::Look);
-        }
-    }
-
-    fn heard_by(&self, actor: ActorRef<OutboxMessage>) {
-        *self.actor.lock().unwrap_or_else(PoisonError::into_inner) = Some(actor);
-        self.is_queued.store(false, Ordering::Release);
-    }
-}
-
 /// The outbox of a led shard.
 #[derive(Debug)]
 pub(crate) struct Outbox;
@@ -100,9 +72,9 @@ impl Actor for Outbox {
         myself: ActorRef<Self::Msg>,
         reign: Arc<Reign>,
     ) -> Result<Self::State, ActorProcessingErr> {
-        reign.seat().outbox_hint().heard_by(myself.clone());
+        reign.seat().hints().outbox.heard_by(myself.clone());
         // What was left behind by the leader before leaves promptly.
-        reign.seat().outbox_hint().ring();
+        reign.seat().hints().outbox.give(OutboxMessage::Look);
         drop(myself.send_interval(EVERY, || OutboxMessage::Look));
         let (busy, pauses, running) = (HashSet::new(), HashMap::new(), JoinSet::new());
         Ok(OutboxState { reign, busy, pauses, running })
@@ -117,7 +89,7 @@ impl Actor for Outbox {
         while state.running.try_join_next().is_some() {}
         match message {
             OutboxMessage::Look => {
-                state.reign.seat().outbox_hint().is_queued.store(false, Ordering::Release);
+                state.reign.seat().hints().outbox.taken();
             }
             OutboxMessage::Ended { born, to, is_done } => state.ended((born, to), is_done),
         }

@@ -9,11 +9,12 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use statehouse_chart::BUILT_IN_QUEUE;
 use statehouse_contract::{Build, Due, NodeId, Receipt, Rejection, ShardId, Timestamp, Version};
 use statehouse_log::{Leadership, ProposeError, Urgency};
 use statehouse_store::{
     Body, Entry, Outcome,
-    entry::{DueChange, Parent, Pin, RowDigest},
+    entry::{DueChange, Parent, Pin, RowDigest, TaskChange},
 };
 use tracing::debug;
 
@@ -21,6 +22,7 @@ use crate::{
     admission::Admission,
     cache::Caches,
     directory::Directory,
+    message::{OutboxMessage, WorkerMessage},
     metrics::{Metrics, one},
     quota::Quotas,
     reject,
@@ -183,6 +185,7 @@ impl Reign {
 
     async fn propose_as(&self, entry: Entry, urgency: Urgency) -> Proposed {
         let at = entry.header.decided_at;
+        let is_for_us = is_for_own_workers(&entry.body);
         let (pin, parent, armed, sends) = match &entry.body {
             Body::Transitioned(moved) => (
                 Some(moved.definition.clone()),
@@ -203,7 +206,10 @@ impl Reign {
                     self.seat.timer_hint().armed(due);
                 }
                 if sends {
-                    self.seat.outbox_hint().ring();
+                    self.seat.hints().outbox.give(OutboxMessage::Look);
+                }
+                if is_for_us {
+                    self.seat.hints().worker.give(WorkerMessage::Look);
                 }
                 Proposed::Applied(AppliedHere {
                     version: written.version,
@@ -281,6 +287,16 @@ const CROWDED_IDLE_MS: u64 = 1_000;
 
 /// How long an instance has for the next step of its own queue before the timer actor looks after it.
 const QUEUE_PATIENCE_MS: i64 = 1_000;
+
+/// Returns whether an entry orders a task that this node's own workers can do.
+fn is_for_own_workers(body: &Body) -> bool {
+    let Body::Transitioned(moved) = body else { return false };
+    moved.tasks.iter().any(|change| match change {
+        TaskChange::Schedule { queue, .. } => queue.starts_with(BUILT_IN_QUEUE),
+        TaskChange::Unpark { .. } => true,
+        TaskChange::Close { .. } | TaskChange::Cancel { .. } => false,
+    })
+}
 
 /// Returns the time of the earliest row that the timer actor has to hear about.
 fn earliest_timer(changes: &[DueChange]) -> Option<Timestamp> {

@@ -23,8 +23,10 @@ use crate::{
     cache::{Caches, DefinitionKey},
     carrier::Carried,
     directory::Directory,
+    hint::Hint,
+    kinds::Kinds,
+    message::{OutboxMessage, WorkerMessage},
     metrics::Metrics,
-    outbox_actor::OutboxHint,
     quota::{Counted, Quotas},
     reign::Reign,
     shard_host::Tuning,
@@ -54,8 +56,19 @@ pub struct Ground {
     pub builds: Builds,
     /// The way to instances of any shard.
     pub carried: Carried,
+    /// What this node's own workers can do.
+    pub kinds: Kinds,
     /// When the node began, for everything that is measured in its own time.
     pub began: Instant,
+}
+
+/// Hints to the organs of a led shard.
+#[derive(Debug, Default)]
+pub(crate) struct Hints {
+    /// Something waits to leave.
+    pub(crate) outbox: Hint<OutboxMessage>,
+    /// There is a task for this node's own workers.
+    pub(crate) worker: Hint<WorkerMessage>,
 }
 
 /// A shard that this node holds.
@@ -66,7 +79,7 @@ pub struct Seat {
     registry: ShardLog,
     admission: Arc<Admission>,
     hint: TimerHint,
-    outbox: OutboxHint,
+    hints: Hints,
     /// The highest time of which this node knows that it is applied.
     time: AtomicI64,
     /// How far the shard's time ran ahead of the clock when the reign began, in milliseconds.
@@ -104,7 +117,7 @@ impl Seat {
             registry,
             admission,
             hint: TimerHint::new(),
-            outbox: OutboxHint::default(),
+            hints: Hints::default(),
             time: AtomicI64::new(i64::MIN),
             lead_ms: AtomicI64::new(0),
             live: AtomicUsize::new(0),
@@ -131,10 +144,9 @@ impl Seat {
         &self.registry
     }
 
-    /// Returns the hint to the outbox of the led shard.
-    #[must_use]
-    pub fn outbox_hint(&self) -> &OutboxHint {
-        &self.outbox
+    /// Returns the hints to the organs of the led shard.
+    pub(crate) const fn hints(&self) -> &Hints {
+        &self.hints
     }
 
     /// Returns the shard's admission.

@@ -26,6 +26,7 @@ use crate::{
     sweep_actor::SweepActor,
     timer_actor::TimerActor,
     tree::{Child, Level, ORGANS, SHARD, Supervisor, death_of, stop_or_kill},
+    worker_actor::OwnWorker,
 };
 
 /// Follows one shard's leadership.
@@ -176,7 +177,7 @@ fn shard_level(reign: &Arc<Reign>) -> Level {
 fn organs_level(reign: &Arc<Reign>) -> Level {
     let mut children = Vec::new();
     let (registry, timer, sweep) = (Arc::clone(reign), Arc::clone(reign), Arc::clone(reign));
-    let (desk, outbox) = (Arc::clone(reign), Arc::clone(reign));
+    let (desk, outbox, worker) = (Arc::clone(reign), Arc::clone(reign), Arc::clone(reign));
     children.push(permanent("registry", move |parent| {
         let reign = Arc::clone(&registry);
         Box::pin(async move {
@@ -195,6 +196,13 @@ fn organs_level(reign: &Arc<Reign>) -> Level {
         let reign = Arc::clone(&outbox);
         Box::pin(async move {
             let (actor, _) = Actor::spawn_linked(None, Outbox, reign, parent).await?;
+            Ok(actor.get_cell())
+        })
+    }));
+    children.push(permanent("worker", move |parent| {
+        let reign = Arc::clone(&worker);
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(None, OwnWorker, reign, parent).await?;
             Ok(actor.get_cell())
         })
     }));

@@ -32,6 +32,7 @@ use crate::{
     carrier::Carried,
     directory::Directory,
     door::Door,
+    kinds::Kinds,
     message::SupervisorMessage,
     metrics::Metrics,
     quota::Quotas,
@@ -217,6 +218,7 @@ impl ShardHost {
             tuning: config.tuning,
             builds: config.builds.clone(),
             carried: Carried::default(),
+            kinds: Kinds::default(),
             began: Instant::now(),
         };
         let mut logs: Vec<ShardLog> = Vec::new();
@@ -255,6 +257,12 @@ impl ShardHost {
     #[must_use]
     pub fn carried(&self) -> &Carried {
         &self.ground.carried
+    }
+
+    /// Returns what this node's own workers can do; somebody has to offer it.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.ground.kinds
     }
 
     /// Returns the numbers of this node.

@@ -115,6 +115,11 @@ impl Client {
         Self { budget, ..self.clone() }
     }
 
+    /// Returns the tenant of whose things it speaks.
+    pub fn tenant_name(&self) -> &str {
+        &self.tenant
+    }
+
     /// Returns the servers, in the order given.
     pub fn servers(&self) -> &[String] {
         self.inner.servers.bases()

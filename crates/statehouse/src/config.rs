@@ -20,6 +20,8 @@ use serde::Deserialize;
 
 use statehouse_contract::limits;
 
+use crate::builtin;
+
 pub(crate) use cluster::{ClusterSettings, Distance};
 
 mod cluster;
@@ -44,8 +46,32 @@ pub(crate) struct Settings {
     pub(crate) api: ApiSettings,
     /// How it is part of a cluster.
     pub(crate) cluster: ClusterSettings,
+    /// What its own workers may do.
+    pub(crate) builtin: BuiltinSettings,
     /// What it tells.
     pub(crate) telemetry: TelemetrySettings,
+}
+
+/// What its own workers may do.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BuiltinSettings {
+    /// Networks that `http` tasks may reach although they are refused by default.
+    pub(crate) http_allow: String,
+    /// Webhooks for `emit` tasks: names with URLs.
+    pub(crate) webhooks: String,
+}
+
+impl BuiltinSettings {
+    /// Returns the kinds of tasks that this node runs itself.
+    ///
+    /// # Contract
+    /// The settings were checked.
+    pub(crate) fn kinds(&self) -> Vec<std::sync::Arc<dyn statehouse_cluster::Kind>> {
+        let allowed = builtin::parse_allowed(&self.http_allow).unwrap_or_default();
+        let webhooks = builtin::parse_webhooks(&self.webhooks).unwrap_or_default();
+        builtin::kinds(&allowed, webhooks)
+    }
 }
 
 /// Who and where the node is.
@@ -339,6 +365,10 @@ impl Settings {
             "api.drain_ms",
             format!("{} is not within 1 to {API_DRAIN_MS_MAX}", self.api.drain_ms),
         )?;
+        let networks = builtin::parse_allowed(&self.builtin.http_allow);
+        rule(networks.is_ok(), "builtin.http_allow", networks.err().unwrap_or_default())?;
+        let webhooks = builtin::parse_webhooks(&self.builtin.webhooks);
+        rule(webhooks.is_ok(), "builtin.webhooks", webhooks.err().unwrap_or_default())?;
         let advertised = self.api.advertise.as_deref();
         rule(
             advertised.is_none_or(is_base_url),

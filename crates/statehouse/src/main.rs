@@ -9,6 +9,7 @@
 
 pub mod api;
 mod build;
+mod builtin;
 mod cli;
 pub mod clock;
 mod config;

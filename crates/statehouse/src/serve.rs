@@ -168,6 +168,7 @@ impl Started {
         let opened = member::open(settings, &api, (bootstrap, build), &clock).await?;
         let node_started = opened.map_err(|error| refused(&error, &directory))?;
         node_started.register(pipeline.meters());
+        node_started.offer(settings.builtin.kinds());
         let node = node_started.id();
         let house = House::new(node_started);
         let listener = match bound.and_then(|socket| socket.listen(BACKLOG)) {

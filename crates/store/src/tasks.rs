@@ -173,6 +173,14 @@ pub(crate) fn count_ready(
     Ok(read.query_row(params![tenant, queue, at.0, limit], |row| row.get(0))?)
 }
 
+/// Returns the first tenant by name after another one that has tasks which may be leased at some time.
+pub(crate) fn tenant_after(connection: &Connection, after: &str) -> Result<Option<String>, Fault> {
+    let mut read = connection.prepare_cached(
+        "SELECT tenant FROM tasks INDEXED BY tasks_ready WHERE tenant > ?1 AND ready IS NOT NULL ORDER BY tenant LIMIT 1",
+    )?;
+    Ok(read.query_row(params![after], |row| row.get(0)).optional()?)
+}
+
 /// Reads the open tasks of a tenant above a place, in order.
 pub(crate) fn read_of_tenant(
     connection: &Connection,

@@ -40,7 +40,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("prometheus", &["telemetry"]),
     ("ractor", &["runtime", "cluster"]),
     ("ractor_cluster", &["cluster"]),
-    ("reqwest", &["sdk"]),
+    // The client of our own API, and the built-in kind `http`, which calls other people's.
+    ("reqwest", &["sdk", "statehouse"]),
     ("rusqlite", &["store"]),
     ("serde-saphyr", &["chart", "statehouse"]),
     ("tokio", &["log", "sdk", "runtime", "cluster", "lab", "statehouse"]),

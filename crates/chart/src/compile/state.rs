@@ -301,7 +301,9 @@ impl<'s> Compiler<'s> {
     fn src(&mut self, src: &Src, said: &source::Text) -> (SrcDef, String, String) {
         match src {
             Src::Task(kind) => (SrcDef::Task, kind.clone(), kind.clone()),
-            Src::BuiltIn { scheme, .. } => (SrcDef::Task, scheme.clone(), scheme.clone()),
+            Src::BuiltIn { scheme, .. } => {
+                (SrcDef::Task, scheme.clone(), format!("{}{scheme}", source::BUILT_IN_QUEUE))
+            }
             Src::Saga => (SrcDef::Saga, String::new(), String::new()),
             Src::Workflow { definition, version } => {
                 let src = SrcDef::Workflow { definition: definition.clone(), version: *version };

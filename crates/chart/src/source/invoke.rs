@@ -28,7 +28,10 @@ const RETRY: [&str; 5] =
     ["maxAttempts", "initialInterval", "backoff", "maxInterval", "nonRetryable"];
 
 /// Kinds of work that the platform runs itself.
-pub const BUILT_IN: [&str; 4] = ["http", "wait", "log", "echo"];
+pub const BUILT_IN: [&str; 5] = ["http", "wait", "log", "echo", "emit"];
+
+/// What the names of their queues begin with. No worker from outside serves these.
+pub const BUILT_IN_QUEUE: &str = "builtin.";
 
 const ATTEMPTS_MAX: u64 = 1_000;
 const INITIAL_INTERVAL_MS: u64 = 1_000;
@@ -118,7 +121,7 @@ impl Reader {
             }
             _ => "the scheme is unknown",
         };
-        let advice = "write `task:<kind>`, `workflow:<id>@<version>`, `saga:compensate`, or one of http, wait, log, echo";
+        let advice = "write `task:<kind>`, `workflow:<id>@<version>`, `saga:compensate`, or one of http, wait, log, echo, emit";
         self.report(
             FindingCode::BadSource,
             &said.spot,

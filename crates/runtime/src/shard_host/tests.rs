@@ -4,6 +4,7 @@ mod answers;
 mod children;
 mod chorus;
 mod fixture;
+mod own_worker;
 mod promises;
 mod tasks;
 mod upkeep;

@@ -8,6 +8,7 @@
 use axum::http::StatusCode;
 use serde_json::Value;
 
+use statehouse_chart::BUILT_IN_QUEUE;
 use statehouse_contract::{
     Answer, Command, InstanceKey, Json, Key, Query, Rejection, RejectionCode, Target, TaskFilter,
     TaskId, limits,
@@ -196,6 +197,10 @@ fn queues(call: &Call) -> Result<Vec<Box<str>>, Rejection> {
             return Err(invalid(format!(
                 "body member queues names {queue:?}; a queue's name has 1 to {max} bytes"
             )));
+        }
+        if queue.starts_with(BUILT_IN_QUEUE) {
+            let detail = format!("queue {queue:?} is served by the nodes themselves");
+            return Err(Rejection::gateway(RejectionCode::Forbidden, detail));
         }
         call.grant().may_work_on(queue)?;
     }

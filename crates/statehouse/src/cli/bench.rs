@@ -11,7 +11,9 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use statehouse_lab::{BenchError, BenchOptions, Length, Mode, Pace, Progress, Workload};
+use statehouse_lab::{
+    BenchError, BenchOptions, Length, Mode, Pace, Progress, RoundTrips, Workload,
+};
 
 use super::{
     exit::{Exit, Failure},
@@ -45,6 +47,9 @@ pub(crate) struct Bench {
     /// Measure reads instead of commands.
     #[arg(long, value_enum, value_name = "CONSISTENCY")]
     reads: Option<Consistency>,
+    /// Measure round trips of tasks instead: schedule, lease, complete, next state; `--clients` workers.
+    #[arg(long, conflicts_with_all = ["reads", "rate", "count", "definition"])]
+    tasks: bool,
     /// How many instances are read in turn.
     #[arg(long, default_value_t = 1_000, value_name = "N", requires = "reads")]
     instances: u32,
@@ -82,6 +87,9 @@ enum Consistency {
 impl Bench {
     /// Runs the load and prints the report.
     pub(crate) async fn run(self, session: &Session) -> Result<Exit, Failure> {
+        if self.tasks {
+            return self.round_trips(session).await;
+        }
         let progress = Arc::new(Progress::default());
         let expected = (self.time + self.warm_up, self.count);
         let options = self.options(session, Arc::clone(&progress))?;
@@ -93,6 +101,23 @@ impl Bench {
         let document = serde_json::to_value(&report)
             .map_err(|error| Failure::broken(format!("cannot write the report: {error}")))?;
         session.output.show(&document, |_| report.to_string().trim_end().to_owned())?;
+        Ok(Exit::Ok)
+    }
+
+    async fn round_trips(self, session: &Session) -> Result<Exit, Failure> {
+        let nodes = session.servers().iter().map(|server| session.at(server).client());
+        let options = RoundTrips {
+            client: session.client()?,
+            nodes: nodes.collect::<Result<_, _>>()?,
+            workers: self.clients,
+            warm_up: self.warm_up,
+            time: self.time,
+            history: self.history,
+        };
+        let report = statehouse_lab::round_trips(options).await.map_err(|error| failed(&error))?;
+        let document = serde_json::to_value(&report)
+            .map_err(|error| Failure::broken(format!("cannot write the report: {error}")))?;
+        session.output.show(&document, |_| report.to_string())?;
         Ok(Exit::Ok)
     }
 

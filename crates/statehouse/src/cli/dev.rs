@@ -82,6 +82,7 @@ impl Dev {
             .flag("node.data", "dev", Some(self.data.display()))
             .flag("node.shards", "dev", Some(shards))
             .flag("api.listen", "dev", Some(self.listen()))
+            .flag("builtin.http_allow", "dev", Some("127.0.0.0/8,::1/128"))
             .flag("telemetry.level", "dev", Some(&self.log))
             .flag("telemetry.format", "dev", Some("text"));
         let loaded = settings::load(&sources)?;

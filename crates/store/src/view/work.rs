@@ -171,6 +171,21 @@ impl View {
         })
     }
 
+    /// Returns the first tenant by name after another one (or of all) that has tasks waiting for a worker.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn tenant_with_tasks(
+        &self,
+        after: Option<&TenantId>,
+    ) -> Result<Option<TenantId>, StoreError> {
+        self.ask("look for tenants with tasks", |connection| {
+            let found = tasks::tenant_after(connection, after.map_or("", TenantId::as_str))?;
+            let bad = |name: &String| Fault::row("tasks", name.clone(), "no name of a tenant");
+            found.map(|name| TenantId::parse(&name).map_err(|_| bad(&name))).transpose()
+        })
+    }
+
     /// Returns the open tasks of a tenant above a place (birth of the instance, version, number), in order.
     ///
     /// # Errors

@@ -246,7 +246,7 @@ async fn what_had_not_left_when_the_leader_stopped_leaves_under_the_next_one() {
     let fixture = house.fixture.restart().await;
     let local = carry(&fixture, 0);
     let house = House { fixture, local };
-    house.fixture.seat().outbox_hint().ring();
+    house.fixture.seat().hints().outbox.give(crate::message::OutboxMessage::Look);
     house.is_empty().await;
     assert_eq!(house.fixture.read("l-1").await.context.as_str(), r#"{"heard":[1,2,3]}"#);
 }

@@ -142,6 +142,7 @@ impl Dev {
             lines,
             "cluster.links = {}\ncluster.log = {}\ncluster.seeds = {}\ncluster.cookie_file = {}\n\
              cluster.insecure_loopback = true\ncluster.faults_file = {}\n\
+             builtin.http_allow = \"127.0.0.0/8,::1/128\"\n\
              telemetry.level = {}\ntelemetry.format = \"text\"\n",
             text(&places.links.to_string()),
             text(&places.log.to_string()),
