@@ -365,6 +365,24 @@ pub enum Command {
         /// Its name.
         name: Box<str>,
     },
+    /// Hold a schedule, or let it go on.
+    PauseSchedule {
+        /// Its name.
+        name: Box<str>,
+        /// Whether it is held from now on.
+        paused: bool,
+    },
+    /// Write down how far a schedule has come. Only the schedules' actor makes it.
+    AdvanceSchedule {
+        /// Its name.
+        name: Box<str>,
+        /// The fingerprint of the document that it was worked out from; at any other it changes nothing.
+        was: Digest,
+        /// The document from now on.
+        document: Json,
+        /// When it starts something next.
+        next: Option<Timestamp>,
+    },
     /// Start what a schedule would have started within a time.
     BackfillSchedule {
         /// Its name.

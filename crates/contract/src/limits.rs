@@ -153,6 +153,14 @@ pub const ERROR_CODE_BYTES_MAX: usize = 128;
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 2_048;
 /// Lease calls that wait at one node.
 pub const POLLS_MAX: usize = 4_096;
+/// Longest name of a schedule or a batch.
+pub const SCHEDULE_NAME_BYTES_MAX: usize = 64;
+/// Most schedules of a tenant.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Most batches of a tenant that are kept.
+pub const BATCHES_MAX: usize = 1_000;
+/// Most starts of one schedule that wait: missed ones, a backfill, or those behind one that still runs.
+pub const SCHEDULE_PENDING_MAX: usize = 1_000;
 /// Most parents above a child: a workflow that starts itself ends here.
 pub const CHILD_DEPTH_MAX: u32 = 16;
 /// Deliveries of one shard's outbox that are under way at once.

@@ -135,6 +135,8 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         | Command::PutSchedule { .. }
         | Command::RemoveSchedule { .. }
         | Command::BackfillSchedule { .. }
+        | Command::PauseSchedule { .. }
+        | Command::AdvanceSchedule { .. }
         | Command::PutBatch { .. }
         | Command::StopBatch { .. }
         | Command::PutMember { .. }

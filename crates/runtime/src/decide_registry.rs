@@ -27,6 +27,7 @@ use crate::{
 
 mod levels;
 mod members;
+mod schedules;
 
 /// A version of a definition as the rows know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,10 @@ pub struct Rows {
     pub tenant_exists: bool,
     /// The versions of the definition that the command is about, rising.
     pub versions: Vec<KnownVersion>,
+    /// The document of the schedule or batch that the command is about.
+    pub document: Option<Json>,
+    /// How many schedules, or batches, the tenant has.
+    pub documents: usize,
     /// Whether the key that the command is about exists.
     pub key_exists: bool,
     /// Every member that there ever was, for a command about members.
@@ -107,9 +112,26 @@ pub fn decide(
         }
         Command::RevokeKey { id } => Ok(judge.revoke_key(judge.tenant(rows)?, id, rows)),
         Command::SetQuota(quota) => Ok(judge.set_quota(judge.tenant(rows)?, quota)),
-        Command::PutSchedule { .. }
-        | Command::RemoveSchedule { .. }
-        | Command::BackfillSchedule { .. } => Err(reject::not_in_this_release("a schedule")),
+        Command::PutSchedule { name, document } => {
+            judge.tenant(rows)?;
+            schedules::put(judge, name, document, rows)
+        }
+        Command::RemoveSchedule { name } => {
+            judge.tenant(rows)?;
+            schedules::remove(judge, name, rows)
+        }
+        Command::PauseSchedule { name, paused } => {
+            judge.tenant(rows)?;
+            schedules::pause(judge, name, *paused, rows)
+        }
+        Command::BackfillSchedule { name, from, until } => {
+            judge.tenant(rows)?;
+            schedules::backfill(judge, name, (*from, *until), rows)
+        }
+        Command::AdvanceSchedule { name, was, document, next } => {
+            judge.tenant(rows)?;
+            schedules::advance(judge, name, *was, (document, *next), rows)
+        }
         Command::PutBatch { .. } | Command::StopBatch { .. } => {
             Err(reject::not_in_this_release("a batch"))
         }

@@ -29,6 +29,8 @@ mod outbox_actor;
 pub mod quota;
 mod registry_actor;
 pub mod reject;
+pub mod schedule;
+mod schedule_actor;
 mod shard_actor;
 pub mod shard_host;
 mod sweep_actor;

@@ -156,6 +156,15 @@ pub(crate) enum WorkerMessage {
     Ended,
 }
 
+/// What the actor of the schedules hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ScheduleMessage {
+    /// Time to look for what is due.
+    Look,
+    /// Somebody has changed a schedule.
+    Changed,
+}
+
 /// What the sweep actor hears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SweepMessage {
@@ -186,6 +195,7 @@ impl ractor::Message for RegistryMessage {}
 impl ractor::Message for DeskMessage {}
 impl ractor::Message for OutboxMessage {}
 impl ractor::Message for WorkerMessage {}
+impl ractor::Message for ScheduleMessage {}
 impl ractor::Message for TimerMessage {}
 impl ractor::Message for SweepMessage {}
 impl ractor::Message for SeatMessage {}

@@ -9,6 +9,7 @@
 
 mod copy;
 mod registry;
+mod schedules;
 pub(crate) mod shard;
 mod stream;
 mod work;

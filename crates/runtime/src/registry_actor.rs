@@ -14,7 +14,7 @@ use tracing::error;
 
 use crate::{
     decide_registry::{Circumstances, decide},
-    message::{Ask, Delivery, RegistryMessage, Reply},
+    message::{Ask, Delivery, RegistryMessage, Reply, ScheduleMessage},
     reading::RowsError,
     reign::{Proposed, Reign},
     reject,
@@ -104,6 +104,12 @@ fn after(reign: &Reign, command: &Command) {
     match command {
         Command::SetQuota(_) | Command::PutTenant { .. } => reign.refresh_quotas(),
         Command::RevokeKey { .. } | Command::PutKey { .. } => reign.caches().forget_credentials(),
+        Command::PutSchedule { .. }
+        | Command::RemoveSchedule { .. }
+        | Command::PauseSchedule { .. }
+        | Command::BackfillSchedule { .. } => {
+            reign.seat().hints().schedules.give(ScheduleMessage::Changed);
+        }
         _ => {}
     }
 }

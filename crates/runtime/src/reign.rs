@@ -35,7 +35,7 @@ use crate::{
 #[derive(Debug)]
 pub enum Proposed {
     /// It changed rows.
-    Applied(AppliedHere),
+    Applied(Box<AppliedHere>),
     /// Its key was known; here is the stored receipt.
     Known(Box<Receipt>),
     /// Its key was known for another request.
@@ -211,13 +211,13 @@ impl Reign {
                 if is_for_us {
                     self.seat.hints().worker.give(WorkerMessage::Look);
                 }
-                Proposed::Applied(AppliedHere {
+                Proposed::Applied(Box::new(AppliedHere {
                     version: written.version,
                     digest: written.digest,
                     pin,
                     parent,
                     receipt: written.receipt,
-                })
+                }))
             }
             Outcome::Known(receipt) => {
                 one(&self.metrics().replayed);

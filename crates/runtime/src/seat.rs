@@ -25,7 +25,7 @@ use crate::{
     directory::Directory,
     hint::Hint,
     kinds::Kinds,
-    message::{OutboxMessage, WorkerMessage},
+    message::{OutboxMessage, ScheduleMessage, WorkerMessage},
     metrics::Metrics,
     quota::{Counted, Quotas},
     reign::Reign,
@@ -69,6 +69,8 @@ pub(crate) struct Hints {
     pub(crate) outbox: Hint<OutboxMessage>,
     /// There is a task for this node's own workers.
     pub(crate) worker: Hint<WorkerMessage>,
+    /// A schedule has changed.
+    pub(crate) schedules: Hint<ScheduleMessage>,
 }
 
 /// A shard that this node holds.

@@ -21,6 +21,7 @@ use crate::{
     registry_actor::Registry,
     reign::Reign,
     restart::{Exit, Lifetime},
+    schedule_actor::Schedules,
     seat::Seat,
     shard_actor::Gateway,
     sweep_actor::SweepActor,
@@ -220,6 +221,16 @@ fn organs_level(reign: &Arc<Reign>) -> Level {
             Ok(actor.get_cell())
         })
     }));
+    if reign.shard() == ShardId(0) {
+        let schedules = Arc::clone(reign);
+        children.push(permanent("schedules", move |parent| {
+            let reign = Arc::clone(&schedules);
+            Box::pin(async move {
+                let (actor, _) = Actor::spawn_linked(None, Schedules, reign, parent).await?;
+                Ok(actor.get_cell())
+            })
+        }));
+    }
     Level { name: format!("organs of shard {}", reign.shard()), policy: ORGANS, children }
 }
 

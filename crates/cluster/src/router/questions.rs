@@ -102,8 +102,11 @@ impl Router {
             }
             Query::Tasks(filter) => self.tasks(&filter).await,
             Query::Queues { tenant } => self.queues(&tenant).await,
-            Query::Schedules { .. } | Query::Schedule { .. } => {
-                Err(not_in_this_release("a schedule"))
+            Query::Schedules { tenant } => {
+                self.registry()?.schedules(&tenant).await.map(Answer::Documents)
+            }
+            Query::Schedule { tenant, name } => {
+                self.registry()?.schedule(&tenant, &name).await.map(Answer::Document)
             }
             Query::Batches { .. } | Query::Batch { .. } => Err(not_in_this_release("a batch")),
         }

@@ -64,6 +64,19 @@ impl Reign {
             rows.versions =
                 own.map(|row| KnownVersion { version: row.version, digest: row.digest }).collect();
         }
+        match &envelope.command {
+            Command::PutSchedule { name, .. }
+            | Command::RemoveSchedule { name }
+            | Command::PauseSchedule { name, .. }
+            | Command::BackfillSchedule { name, .. }
+            | Command::AdvanceSchedule { name, .. } => {
+                let all = view.schedules(tenant)?;
+                rows.documents = all.len();
+                rows.document =
+                    all.into_iter().find(|row| row.name == *name).map(|row| row.document);
+            }
+            _ => {}
+        }
         if let Command::PutKey { id, .. } | Command::RevokeKey { id } = &envelope.command {
             rows.key_exists = view.api_keys(tenant)?.iter().any(|key| key.id == *id);
         }

@@ -6,6 +6,7 @@ mod chorus;
 mod fixture;
 mod own_worker;
 mod promises;
+mod schedules;
 mod tasks;
 mod upkeep;
 

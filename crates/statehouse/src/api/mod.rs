@@ -47,6 +47,7 @@ mod pages;
 mod plain;
 mod problem;
 mod routes;
+mod schedules;
 mod schemas;
 mod server;
 mod table;

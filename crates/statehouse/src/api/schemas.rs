@@ -72,6 +72,17 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
          instance?: text, worker?: text, ready_at?: text, lease_until?: text, error?: any, \
          compensation?: boolean, item?: integer",
     ),
+    (
+        "Scheduled",
+        "What became of a schedule.",
+        "name: text, next: any, pending: integer, position?: integer",
+    ),
+    ("Schedules", "A tenant's schedules.", "items: [Schedule]"),
+    (
+        "Schedule",
+        "A schedule, how far it has come, and its next times.",
+        "name: text, spec: any, next: any, upcoming: [text], state: any",
+    ),
     ("TaskPage", "A page of open tasks.", "items: [Task], page: PageEnd"),
     ("Queues", "What waits in each queue.", "items: [Queue], page: any"),
     (

@@ -11,7 +11,7 @@ use statehouse_contract::{Operation, Verb};
 use super::{
     admin, cluster, copy, definitions, instances, lists, plain,
     routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
-    tasks, watch,
+    schedules, tasks, watch,
 };
 
 use Access::{Any, Home, Open, Own};
@@ -58,6 +58,7 @@ const WAIT: Field = may("wait", Kind::Duration, "one long poll instead of a stre
 const REASONED: BodyShape = BodyShape::Members(&[REASON]);
 const RECEIPT: &[(u16, &str)] = &[(200, "Receipt")];
 const CHANGED: &[(u16, &str)] = &[(200, "Acknowledgement"), (201, "Acknowledgement")];
+const SCHEDULED: &[(u16, &str)] = &[(200, "Scheduled"), (201, "Scheduled")];
 const LATER: &str = "Is not in this release.";
 
 macro_rules! by {
@@ -307,10 +308,65 @@ pub(super) static ROUTES: &[Route] = &[
         ]),
     Route::new(Get, "/v1/tenants/{t}/queues", "queues", READ, by!(tasks::queue_list))
         .says("Tells what waits in each queue.", &[(200, "Queues")]),
-    later(Post, "/v1/tenants/{t}/schedules", "put_schedule", OPERATE),
-    later(Get, "/v1/tenants/{t}/schedules", "schedules", READ),
-    later(Get, "/v1/tenants/{t}/schedules/{name}", "schedule", READ),
-    later(Delete, "/v1/tenants/{t}/schedules/{name}", "remove_schedule", OPERATE),
+    Route::new(Post, "/v1/tenants/{t}/schedules", "put_schedule", OPERATE, by!(schedules::put))
+        .says("Makes a schedule, or changes it.", SCHEDULED)
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            must("name", Kind::Text, "its name: 1 to 64 of A-Z, a-z, 0-9, . _ and -"),
+            must("definition", Kind::Text, "the definition that is started"),
+            may("version", Kind::Number, "its version; else the current one at each start"),
+            may("input", Kind::Object, "the input of each start"),
+            may("cron", Kind::Text, "minute, hour, day of month, month, day of week"),
+            may("every", Kind::Text, "an interval such as 15m, instead of cron"),
+            may("time_zone", Kind::Text, "of cron, such as Europe/Berlin; else UTC"),
+            may("overlap", Kind::Text, "while the last one runs: skip (default), queue, cancel_other"),
+            may("catch_up", Kind::Text, "of missed starts: all, last (default), none"),
+            may("paused", Kind::Flag, "whether it is held"),
+        ]))
+        .keyed(),
+    Route::new(Get, "/v1/tenants/{t}/schedules", "schedules", READ, by!(schedules::list))
+        .says("Lists schedules.", &[(200, "Schedules")]),
+    Route::new(Get, "/v1/tenants/{t}/schedules/{name}", "schedule", READ, by!(schedules::get))
+        .says("Tells how a schedule stands, and its next times.", &[(200, "Schedule")]),
+    Route::new(
+        Delete,
+        "/v1/tenants/{t}/schedules/{name}",
+        "remove_schedule",
+        OPERATE,
+        by!(schedules::remove),
+    )
+    .says("Removes a schedule; what it has started goes on.", SCHEDULED)
+    .does(Operation::Admin)
+    .keyed(),
+    Route::new(Post, "/v1/tenants/{t}/schedules/{name}/pause", "pause_schedule", OPERATE, |call| {
+        Box::pin(schedules::pause(call, true))
+    })
+    .says("Holds a schedule.", SCHEDULED)
+    .does(Operation::Admin)
+    .takes(REASONED)
+    .keyed(),
+    Route::new(Post, "/v1/tenants/{t}/schedules/{name}/resume", "resume_schedule", OPERATE, |call| {
+        Box::pin(schedules::pause(call, false))
+    })
+    .says("Lets a held schedule go on.", SCHEDULED)
+    .does(Operation::Admin)
+    .takes(REASONED)
+    .keyed(),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/schedules/{name}/backfill",
+        "backfill_schedule",
+        OPERATE,
+        by!(schedules::backfill),
+    )
+    .says("Starts what would have been started within a time.", SCHEDULED)
+    .does(Operation::Admin)
+    .takes(BodyShape::Members(&[
+        must("from", Kind::Text, "from when on (RFC 3339)"),
+        must("until", Kind::Text, "until when, exclusive"),
+        REASON,
+    ]))
+    .keyed(),
     // Tenants.
     Route::new(Post, "/v1/tenants", "put_tenant", GOVERN, by!(admin::put_tenant))
         .says("Makes a tenant.", CHANGED)

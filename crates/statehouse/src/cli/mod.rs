@@ -34,6 +34,7 @@ pub(crate) mod instance;
 pub(crate) mod output;
 pub(crate) mod payload;
 pub(crate) mod raise;
+pub(crate) mod schedule;
 pub(crate) mod session;
 pub(crate) mod settings;
 pub(crate) mod task;
@@ -77,6 +78,9 @@ enum Noun {
     /// Do the work: a program for each task.
     #[command(subcommand)]
     Worker(worker::Verb),
+    /// Start instances by the calendar.
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
     /// Make tenants, their keys and quotas.
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -138,6 +142,7 @@ fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure
         Noun::Instance(verb) => once(instance::run(verb, &session()?)),
         Noun::Task(verb) => once(task::run(verb, &session()?)),
         Noun::Worker(verb) => crate::serve::block_on(worker::run(verb, &session()?)),
+        Noun::Schedule(verb) => once(schedule::run(verb, &session()?)),
         Noun::Tenant(verb) => once(tenant::run(verb, &session()?)),
         Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?, build)),
         Noun::Health(health) => once(health.run(&session()?)),

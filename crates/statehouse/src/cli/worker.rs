@@ -105,7 +105,7 @@ impl Run {
                 async move {
                     busy.send_modify(|count| *count += 1);
                     let task = work.task.id.clone();
-                    let ended = program.run(work).await;
+                    let ended = Box::pin(program.run(work)).await;
                     output.note(&line(&task, &ended));
                     busy.send_modify(|count| *count += 1);
                     ended

@@ -224,6 +224,8 @@ pub(super) fn changes(items: Vec<TransitionView>, cursor: &str) -> Page<Transiti
     Page { items, page: PageEnd { end_cursor, ..PageEnd::default() } }
 }
 
+const SCHEDULE: &str = r#"{"name":"s","spec":{},"next":null,"upcoming":[],"state":{}}"#;
+
 /// Answers everything.
 pub(super) fn answer(query: &Query) -> Result<Answer, Rejection> {
     Ok(match query {
@@ -250,8 +252,10 @@ pub(super) fn answer(query: &Query) -> Result<Answer, Rejection> {
         }),
         Query::Tasks(_) => Answer::Tasks(page(instance().tasks)),
         Query::Queues { .. } => Answer::Queues { queues: Vec::new(), missing_shards: Vec::new() },
-        Query::Schedules { .. } | Query::Batches { .. } => Answer::Documents(vec![json("{}")]),
-        Query::Schedule { .. } | Query::Batch { .. } => Answer::Document(json("{}")),
+        Query::Schedules { .. } => Answer::Documents(vec![json(SCHEDULE)]),
+        Query::Schedule { .. } => Answer::Document(json(SCHEDULE)),
+        Query::Batches { .. } => Answer::Documents(vec![json("{}")]),
+        Query::Batch { .. } => Answer::Document(json("{}")),
     })
 }
 

@@ -165,7 +165,6 @@ async fn paths_and_queries() {
         ("receipt key", get("/instances/a/receipts/%20")),
         ("not in this release", Ask::post("/v1/tenants/acme/instances/a/migrate", "")),
         ("no queues", Ask::post("/v1/tenants/acme/tasks/lease", "")),
-        ("not in this release", Ask::get("/v1/tenants/acme/schedules")),
         ("no such node", Ask::post("/v1/cluster/nodes/9/drain", r#"{"reason": "x"}"#)),
         ("no reason", Ask::post("/v1/cluster/nodes/1/drain", "")),
         ("no node", Ask::post("/v1/cluster/shards/0/transfer", r#"{"to": "two"}"#)),
@@ -207,7 +206,6 @@ async fn paths_and_queries() {
         receipt key -> 400 invalid_request: path, segment {key}: idempotency key has ' ' at byte 0; allowed are visible ASCII characters
         not in this release -> 400 invalid_request: POST /v1/tenants/{t}/instances/{id}/migrate is not in this release
         no queues -> 400 invalid_request: the body lacks the member queues: a list of texts (the queues that the worker serves)
-        not in this release -> 400 invalid_request: GET /v1/tenants/{t}/schedules is not in this release
         no such node -> 400 invalid_request: path, segment {n}: "9" is no member; there are n1.1
         no reason -> 400 invalid_request: the body lacks the member reason: a text (why, for the audit)
         no node -> 400 invalid_request: body member to: node "two" is no n<number>.<incarnation>, such as n2.1

@@ -33,6 +33,11 @@ fn ask(route: &Route, tenant: &str) -> Ask {
         "deploy" => {
             "format: statehouse/1\nid: d\nversion: 1\ninitial: a\nstates:\n  a: {type: final}\n"
         }
+        "put_schedule" => r#"{"name": "s", "definition": "d", "every": "1m"}"#,
+        "pause_schedule" | "resume_schedule" => r#"{"reason": "x"}"#,
+        "backfill_schedule" => {
+            r#"{"from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "reason": "x"}"#
+        }
         "lease_tasks" => r#"{"queues": ["q"], "worker": "w"}"#,
         "heartbeat_task" | "complete_task" => r#"{"token": 1}"#,
         "fail_task" => r#"{"token": 1, "code": "c"}"#,
@@ -101,6 +106,9 @@ async fn each_role_opens_its_routes_and_no_others() {
         xxx..x. GET /v1/tenants/{t}/schedules
         xxx..x. GET /v1/tenants/{t}/schedules/{name}
         ..x..x. DELETE /v1/tenants/{t}/schedules/{name}
+        ..x..x. POST /v1/tenants/{t}/schedules/{name}/pause
+        ..x..x. POST /v1/tenants/{t}/schedules/{name}/resume
+        ..x..x. POST /v1/tenants/{t}/schedules/{name}/backfill
         .....x. POST /v1/tenants
         .....x. GET /v1/tenants
         .....x. GET /v1/tenants/{t}

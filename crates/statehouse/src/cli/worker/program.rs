@@ -155,6 +155,6 @@ fn error(said: &[u8], complained: &[u8], status: std::process::ExitStatus) -> Ta
     TaskError {
         code: text("code").unwrap_or_else(|| exit_code(status)),
         message: text("message").unwrap_or_else(|| last.chars().take(1_000).collect()),
-        retryable: retryable.unwrap_or(status.code() != Some(FATAL)),
+        retryable: retryable.unwrap_or_else(|| status.code() != Some(FATAL)),
     }
 }
