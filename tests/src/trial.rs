@@ -13,12 +13,17 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use statehouse_contract::{Digest, Version};
 use statehouse_judge::{Demands, History, judge};
-use statehouse_lab::{Asked, Out, Recorder, Told, finish};
+use statehouse_lab::{
+    Asked, Out, Recorder, RoundTripReport, RoundTrips, Told, finish, round_trips_into,
+};
 use statehouse_sdk::{Client, Options};
+use tokio::runtime::Runtime;
 
 use crate::{
     cluster::Cluster,
@@ -59,6 +64,24 @@ pub struct Sent {
     attempt: u64,
     is_read: bool,
     question: io::Result<Question>,
+}
+
+/// Returns a client of these addresses of a cluster.
+///
+/// # Panics
+/// If one is no address.
+#[must_use]
+pub fn client(cluster: &Cluster, urls: impl IntoIterator<Item = String>) -> Client {
+    let mut options = Options::new(urls);
+    options.token = Some(cluster.token().to_owned());
+    "default".clone_into(&mut options.tenant);
+    Client::new(options).expect("the address is one")
+}
+
+/// Returns a runtime of one thread.
+fn runtime() -> Runtime {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("there is room for a runtime")
 }
 
 impl Order {
@@ -141,6 +164,26 @@ impl Trial {
     #[must_use]
     pub fn load_on(&self, cluster: &Cluster, nodes: &[u32], clients: u32) -> Load {
         Load::begin(cluster, nodes, clients, Arc::clone(&self.recorder))
+    }
+
+    /// Begins workers that lease and report tasks as long as given, and writes down who held what.
+    #[must_use]
+    pub fn tasks(
+        &self,
+        cluster: &Cluster,
+        workers: u32,
+        time: Duration,
+    ) -> JoinHandle<RoundTripReport> {
+        let nodes: Vec<Client> =
+            cluster.urls().into_iter().map(|url| client(cluster, [url])).collect();
+        let client = client(cluster, cluster.urls());
+        let warm_up = Duration::ZERO;
+        let options = RoundTrips { client, nodes, workers, warm_up, time, history: None };
+        let recorder = Arc::clone(&self.recorder);
+        std::thread::spawn(move || {
+            let trips = runtime().block_on(round_trips_into(options, recorder));
+            trips.unwrap_or_else(|error| panic!("the workers could not begin: {error:?}"))
+        })
     }
 
     /// Sends a command to a node and leaves the answer to be read later.
@@ -269,16 +312,9 @@ impl Trial {
     pub fn judged(self, cluster: &Cluster, demands: &Demands) {
         let _ = cluster.whole();
         self.recorder.anchor("local");
-        let node = |url: String| {
-            let mut options = Options::new([url]);
-            options.token = Some(cluster.token().to_owned());
-            "default".clone_into(&mut options.tenant);
-            Client::new(options).expect("the address is one")
-        };
-        let nodes: Vec<Client> = cluster.urls().into_iter().map(node).collect();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.expect("there is room for a runtime");
-        let dumped = runtime.block_on(finish(&self.recorder, &nodes, GRACE_MS, SKEW_MS));
+        let nodes: Vec<Client> =
+            cluster.urls().into_iter().map(|url| client(cluster, [url])).collect();
+        let dumped = runtime().block_on(finish(&self.recorder, &nodes, GRACE_MS, SKEW_MS));
         let dumped = dumped.unwrap_or_else(|error| panic!("{error:?}\n{}", cluster.describe()));
         let text = std::fs::read_to_string(&self.file).expect("it was written just now");
         let verdict = judge(&History::parse(text), demands);

@@ -39,6 +39,8 @@ pub use crate::history::{Asked, Recorder, Told};
 pub use crate::http::{Broken, Connection};
 pub use crate::pace::Pace;
 pub use crate::report::{Latency, Report, StepReport};
-pub use crate::round_trips::{BENCH_TASK, RoundTripReport, RoundTrips, round_trips};
+pub use crate::round_trips::{
+    BENCH_TASK, RoundTripReport, RoundTrips, round_trips, round_trips_into,
+};
 pub use crate::server::{Launch, Server, ServerError, free_address, http_get};
 pub use crate::workload::{BENCH_ORDER, Length, Mode, Step, Workload, WorkloadError};

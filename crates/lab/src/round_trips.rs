@@ -101,26 +101,50 @@ impl std::fmt::Display for RoundTripReport {
 
 struct Shared {
     client: Client,
-    recorder: Option<Recorder>,
+    recorder: Option<Arc<Recorder>>,
     is_measured: AtomicBool,
     is_over: AtomicBool,
     others: AtomicU64,
 }
 
-/// Measures round trips.
+/// Measures round trips, and writes the history with its end where one is wanted.
 ///
 /// # Errors
 /// The definition or the instances could not be made, or the history not be written.
-pub async fn round_trips(options: RoundTrips) -> Result<RoundTripReport, BenchError> {
-    let RoundTrips { client, nodes, workers, warm_up, time, history } = options;
-    let recorder = history.as_ref().map(|path| {
-        Recorder::create(path).map_err(|source| BenchError::History { path: path.clone(), source })
-    });
-    let recorder = recorder.transpose()?;
+pub async fn round_trips(mut options: RoundTrips) -> Result<RoundTripReport, BenchError> {
+    let Some(path) = options.history.take() else { return run(options, None).await };
+    let failed = |source| BenchError::History { path: path.clone(), source };
+    let recorder = Arc::new(Recorder::create(&path).map_err(failed)?);
+    let nodes = options.nodes.clone();
+    let mut report = run(options, Some(Arc::clone(&recorder))).await?;
+    if let Err(error) = finish(&recorder, &nodes, GRACE_MS, SKEW_MS).await {
+        let note = format!("the history has no end, so it is undecided: {error}");
+        report.notes.push(note);
+    }
+    recorder.flush().map_err(failed)?;
+    Ok(report)
+}
+
+/// Measures round trips into a history that is another's to end: what else happens meanwhile stands in it, too.
+///
+/// # Errors
+/// The definition or the instances could not be made.
+pub async fn round_trips_into(
+    options: RoundTrips,
+    recorder: Arc<Recorder>,
+) -> Result<RoundTripReport, BenchError> {
+    run(options, Some(recorder)).await
+}
+
+async fn run(
+    options: RoundTrips,
+    recorder: Option<Arc<Recorder>>,
+) -> Result<RoundTripReport, BenchError> {
+    let RoundTrips { client, nodes, workers, warm_up, time, history: _ } = options;
     client.deploy(BENCH_TASK, With::default()).await.done().map_err(BenchError::Deploy)?;
-    let run = format!("{:x}", std::process::id());
+    let mark = format!("{:x}", std::process::id());
     let starts = (0..workers * INSTANCES_PER_WORKER).map(|n| {
-        let (client, id) = (client.clone(), format!("bench-{run}-{n}"));
+        let (client, id) = (client.clone(), format!("bench-{mark}-{n}"));
         async move {
             let start = Start { definition: "bench-task", id: Some(&id), ..Start::default() };
             client.start(start, With::default()).await.done()
@@ -155,14 +179,6 @@ pub async fn round_trips(options: RoundTrips) -> Result<RoundTripReport, BenchEr
             all.add(measured).expect("both have the same bounds");
         }
     }
-    let mut notes = Vec::new();
-    if let Some(recorder) = &shared.recorder {
-        if let Err(error) = finish(recorder, &nodes, GRACE_MS, SKEW_MS).await {
-            notes.push(format!("the history has no end, so it is undecided: {error}"));
-        }
-        let path = history.unwrap_or_default();
-        recorder.flush().map_err(|source| BenchError::History { path, source })?;
-    }
     let ms = |quantile: f64| all.value_at_quantile(quantile) as f64 / 1_000.0;
     let cpu = cpu_us(&before, &after).filter(|_| !all.is_empty());
     Ok(RoundTripReport {
@@ -173,7 +189,7 @@ pub async fn round_trips(options: RoundTrips) -> Result<RoundTripReport, BenchEr
         latency_ms: [ms(0.5), ms(0.9), ms(0.99), all.max() as f64 / 1_000.0],
         others: shared.others.load(Ordering::Relaxed),
         cpu_us: cpu.map(|cpu| cpu as f64 / all.len() as f64),
-        notes,
+        notes: Vec::new(),
     })
 }
 
