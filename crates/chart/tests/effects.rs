@@ -511,3 +511,30 @@ fn the_digest_is_of_the_document_with_its_key_order() {
     assert_eq!(yaml, digest(r#"{"id": "d", "states": {"a": {}, "b": {}}}"#));
     assert_ne!(yaml, digest(r#"{"id": "d", "states": {"b": {}, "a": {}}}"#));
 }
+
+#[test]
+fn a_timers_event_says_how_late_it_fires() {
+    check(
+        r#"
+format: statehouse/1
+version: 1
+id: late
+initial: waiting
+schemas: {context: {type: object, required: [late], properties: {late: {type: integer}}}}
+context: {late: 0}
+states:
+  waiting:
+    after: {1s: {target: told, actions: [{assign: {late: "${event.lateMs}"}}]}}
+  told: {type: final, output: {late: "${context.late}"}}
+"#,
+        "at 4500
+         timer after.1s.waiting",
+        expect![[r#"
+            start: accepted v1 [waiting] running
+              StartTimer { id: "after.1s.waiting", due: Timestamp(1000), generation: 1, number: 0 }
+            timer after.1s.waiting: accepted v2 [told] done
+              CancelTimer { id: "after.1s.waiting", generation: 1 }
+              TellParent(Done { output: {"late":3500} })
+        "#]],
+    );
+}

@@ -4,6 +4,8 @@
 //!
 //! Invariant: a timer that is not in the snapshot with that generation, or not due yet, changes nothing.
 
+use std::sync::Arc;
+
 use statehouse_contract::time::Timestamp;
 
 use super::{Outcome, Row, Settled, Step, decide, fault, hold, mark};
@@ -12,8 +14,9 @@ use crate::{
     draft::{Draft, Reply},
     macrostep::{self, Taken},
     refusal::RefusalKind,
-    snapshot::{EventClass, Snapshot, Status},
+    snapshot::{Event, EventClass, Snapshot, Status},
     trigger::Trigger,
+    value::Value,
 };
 
 pub(super) fn timer(
@@ -35,7 +38,8 @@ pub(super) fn timer(
     }
     let mut draft = Draft::new(chart, now, at);
     draft.next.timers.retain(|other| other.number != timer.number);
-    let taken = match macrostep::run(&mut draft, &timer.event) {
+    let event = late(&timer.event, timer.due, at);
+    let taken = match macrostep::run(&mut draft, &event) {
         Ok(taken) => taken,
         Err(stop) => return Ok(fault(chart, now, trigger, stop.into(), at)),
     };
@@ -48,6 +52,17 @@ pub(super) fn timer(
         }
         Taken::Rejected { .. } | Taken::Nothing { .. } => Step::of(draft, Outcome::Ignored, name),
     })
+}
+
+/// Returns a timer's event that says how many milliseconds after its time it fires: an outage may lie between.
+fn late(event: &Event, due: Timestamp, at: Timestamp) -> Event {
+    let mut event = event.clone();
+    if let Some(fields) = event.value.as_map() {
+        let mut fields = fields.clone();
+        fields.insert("lateMs", Value::Int(at.0 - due.0));
+        event.value = Value::Map(Arc::new(fields));
+    }
+    event
 }
 
 pub(super) fn queue(chart: &Chart, now: &Snapshot, at: Timestamp) -> Result<Step, RefusalKind> {

@@ -17,6 +17,8 @@ pub struct EventKind {
     pub output: Option<Type>,
     /// Whether it carries `event.error`.
     pub has_error: bool,
+    /// Whether it carries `event.lateMs`.
+    pub is_timer: bool,
 }
 
 /// All events that can be `event` somewhere; cloning shares.
@@ -29,6 +31,7 @@ struct Fields {
     data: Result<Type, Vec<Box<str>>>,
     output: Result<Type, Vec<Box<str>>>,
     error: Result<Type, Vec<Box<str>>>,
+    late: Result<Type, Vec<Box<str>>>,
 }
 
 impl EventScope {
@@ -38,6 +41,7 @@ impl EventScope {
             data: one_of(kinds, |kind| Some(kind.data.clone())),
             output: one_of(kinds, |kind| kind.output.clone()),
             error: one_of(kinds, |kind| kind.has_error.then(error_type)),
+            late: one_of(kinds, |kind| kind.is_timer.then_some(Type::Int)),
         }))
     }
 
@@ -48,6 +52,7 @@ impl EventScope {
             "data" => &self.0.data,
             "output" => &self.0.output,
             "error" => &self.0.error,
+            "lateMs" => &self.0.late,
             _ => return None,
         };
         Some(match found {

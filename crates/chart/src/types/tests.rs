@@ -35,6 +35,7 @@ fn told(text: &str) -> String {
         data: Type::of(schemas.get(name).unwrap()),
         output,
         has_error: false,
+        is_timer: false,
     };
     let states = BTreeSet::from(["a", "b"]);
     let scope = Scope {

@@ -39,6 +39,8 @@ pub(super) struct Event {
     pub(super) has_output: bool,
     /// Whether it carries `event.error`.
     pub(super) has_error: bool,
+    /// Whether it carries `event.lateMs`: the time of a state is over.
+    pub(super) is_timer: bool,
 }
 
 /// All events and where they lead.
@@ -145,6 +147,7 @@ impl<'s> Events<'s> {
                 origin: Origin::default(),
                 has_output: false,
                 has_error: false,
+                is_timer: false,
             });
         }
         self.list.get_mut(number).expect("just found or pushed")
@@ -166,10 +169,10 @@ impl<'s> Events<'s> {
                 self.add(format!("done.state.{id}")).has_output = true;
             }
             for timeout in &placed.source.after {
-                self.add(format!("after.{}.{id}", timeout.key.text));
+                self.add(format!("after.{}.{id}", timeout.key.text)).is_timer = true;
             }
             for timeout in &placed.source.idle {
-                self.add(format!("idle.{}.{id}", timeout.key.text));
+                self.add(format!("idle.{}.{id}", timeout.key.text)).is_timer = true;
             }
             for invoke in &placed.source.invokes {
                 self.add(format!("done.invoke.{}", invoke.id.text)).has_output = true;

@@ -148,6 +148,7 @@ impl Declared {
                     .has_output
                     .then(|| outputs.get(&event.name).cloned().unwrap_or(Type::Dyn)),
                 has_error: event.has_error,
+                is_timer: event.is_timer,
             };
             self.kinds.push(data.into_iter().map(kind).collect());
         }
