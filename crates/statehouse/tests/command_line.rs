@@ -304,6 +304,8 @@ fn a_configuration_says_where_each_value_comes_from() {
         api.behind_proxy = false           # default
         api.drain_ms = 7500                # default
         api.listen = "127.0.0.1:7400"      # default
+        builtin.http_allow = ""            # default
+        builtin.webhooks = ""              # default
         cluster.insecure_loopback = false  # default
         cluster.profile = "local"          # default
         cluster.snapshot_every = 100000    # default
