@@ -145,6 +145,11 @@ impl Spec {
     }
 
     fn rhythm(&self) -> Result<Rhythm, String> {
+        // An interval needs no zone; a name that is none is a mistake there, too.
+        let zone = TimeZoneDatabase::bundled().get(&self.time_zone).map_err(|_| {
+            let zone = &self.time_zone;
+            format!("/time_zone {zone:?} is not known; write a name such as Europe/Berlin")
+        })?;
         match (&self.cron, &self.every) {
             (Some(cron), None) => {
                 let parser = CronParser::builder()
@@ -153,12 +158,6 @@ impl Spec {
                     .build();
                 let cron = parser.parse(cron).map_err(|error| {
                     format!("/cron {cron:?}: {error}; write minute, hour, day of month, month, day of week")
-                })?;
-                let zone = TimeZoneDatabase::bundled().get(&self.time_zone).map_err(|_| {
-                    format!(
-                        "/time_zone {:?} is not known; write a name such as Europe/Berlin",
-                        self.time_zone
-                    )
                 })?;
                 Ok(Rhythm::Cron(Box::new(cron), zone))
             }
@@ -319,6 +318,7 @@ mod tests {
                 r#"{"definition": "d", "cron": "0 0 * * *", "time_zone": "Mars/Olympus"}"#,
                 "Europe/Berlin",
             ),
+            (r#"{"definition": "d", "every": "1m", "time_zone": "Mars/One"}"#, "Europe/Berlin"),
             (r#"{"definition": "d", "every": "often"}"#, "number and s, m, h or d"),
             (r#"{"definition": "d", "every": "10ms"}"#, "shorter than 1000 ms"),
             (r#"{"definition": "d", "every": "1m", "overlap": "both"}"#, "cancel_other"),
