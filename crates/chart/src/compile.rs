@@ -33,6 +33,7 @@ use crate::{
     effect::RetryPolicy,
     finding::{Finding, FindingCode, sort},
     guard::{CelTrouble, Names, Program, StateNames, on_big_stack},
+    migrate::MigrationDef,
     schema::{Schema, Schemas},
     source::{self, Raw, Source, Spot},
     template::Template,
@@ -166,6 +167,7 @@ impl<'s> Compiler<'s> {
             output_schema: self.schemas.get("output").cloned(),
             initialiser,
             limits: limits(source),
+            migrations: source.migrations.iter().map(migration).collect(),
         };
         sort(&mut self.findings);
         let is_refused = self.findings.iter().any(Finding::is_error);
@@ -363,6 +365,16 @@ impl<'s> Compiler<'s> {
                 }
             },
         }
+    }
+}
+
+fn migration(migration: &source::Migration) -> MigrationDef {
+    let named = migration.states.iter().map(|one| (one.name.text.clone(), one.value.text.clone()));
+    MigrationDef {
+        from: migration.from.value,
+        states: named.collect(),
+        context: migration.context.clone(),
+        when: migration.when.clone(),
     }
 }
 

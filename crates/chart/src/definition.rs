@@ -17,6 +17,7 @@ use crate::{
     configuration::{StateIndex, StateSet},
     effect::RetryPolicy,
     guard::{Program, StateNames},
+    migrate::MigrationDef,
     schema::Schema,
     source::{Depth, Kind},
     template::Template,
@@ -51,6 +52,7 @@ pub struct Chart {
     pub(crate) eventless: StateSet,
     /// States with `idle`.
     pub(crate) with_idle: StateSet,
+    pub(crate) migrations: Vec<MigrationDef>,
 }
 
 /// The limits of a definition.

@@ -6,6 +6,7 @@
 //! same bytes on every node.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::print_stdout))]
 
+mod adopt;
 mod assign;
 mod changes;
 mod compile;
@@ -19,6 +20,7 @@ pub mod guard;
 mod lost;
 mod macrostep;
 mod microstep;
+mod migrate;
 mod postpone;
 pub mod refusal;
 mod saga;
@@ -43,11 +45,13 @@ pub mod source;
 pub mod types;
 pub mod validate;
 
+pub use adopt::adopt;
 pub use configuration::{StateIndex, StateSet};
 pub use definition::Chart;
 pub use effect::{ChildOrder, Effect, Ending, RetryPolicy, TaskOrder};
 pub use explain::{EventExplained, explain};
 pub use finding::{Finding, FindingCode, Severity};
+pub use migrate::migrate;
 pub use refusal::{EvaluationError, Refusal, RefusalKind, Violation};
 pub use snapshot::{Snapshot, Status};
 pub use source::{BUILT_IN, BUILT_IN_QUEUE, Source};

@@ -14,7 +14,7 @@ use crate::{
     draft::{Draft, Stop},
     microstep,
     select::{Selected, Wanted, select},
-    snapshot::{Event, EventClass},
+    snapshot::{Event, EventClass, Origin, Queued},
     value::Value,
 };
 
@@ -62,6 +62,27 @@ pub(crate) fn run_start(draft: &mut Draft<'_>) -> Result<(), Stop> {
     let before = Before::of(draft);
     microstep::take_start(draft)?;
     finish(draft, &before)
+}
+
+/// Runs the first macrostep of an instance in another version: what was carried over is active, the rest is entered.
+///
+/// An instance that is held moves no further than that; what was raised waits in its queue until it goes on.
+pub(crate) fn run_migrated(
+    draft: &mut Draft<'_>,
+    placed: &microstep::Entering,
+    is_same: bool,
+) -> Result<(), Stop> {
+    let configuration = if is_same { placed.states } else { StateSet::new() };
+    let before = Before { configuration, context: Value::Null };
+    microstep::take_placed(draft, placed)?;
+    if draft.next.status.is_live() || draft.next.status.is_finished() {
+        return finish(draft, &before);
+    }
+    let raised = std::mem::take(&mut draft.raised).into_iter();
+    draft.next.queue.extend(raised.map(|event| Queued { event, origin: Origin::Retried }));
+    judge_context(draft, &before)?;
+    draft.start_noted()?;
+    draft.judge_size()
 }
 
 /// What a macrostep is compared with at its end.

@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// The states to be entered, and those of them that are entered by their `initial`.
-#[derive(Default)]
-struct Entering {
-    states: StateSet,
-    by_default: StateSet,
+#[derive(Debug, Default)]
+pub(crate) struct Entering {
+    pub(crate) states: StateSet,
+    pub(crate) by_default: StateSet,
 }
 
 /// Takes transitions that do not conflict.
@@ -48,6 +48,38 @@ pub(crate) fn take_start(draft: &mut Draft<'_>) -> Result<(), Stop> {
     let mut entering = Entering::default();
     down(draft.chart, &draft.next.history, 0, &mut entering);
     enter(draft, &entering)
+}
+
+/// Enters what of a placed configuration is not active yet: the first microstep in another version.
+pub(crate) fn take_placed(draft: &mut Draft<'_>, placed: &Entering) -> Result<(), Stop> {
+    count(draft)?;
+    enter(draft, placed)
+}
+
+/// Returns the configuration in which the given states are active, with whatever stands above them and is entered with them.
+pub(crate) fn placed(chart: &Chart, wanted: &[StateIndex]) -> Entering {
+    let mut placed = Entering::default();
+    for state in wanted {
+        down(chart, &[], *state, &mut placed);
+    }
+    for state in wanted {
+        up(chart, &[], *state, StateIndex::MAX, &mut placed);
+    }
+    placed
+}
+
+/// Returns an active state that has not as many active children as it should.
+pub(crate) fn unlawful(chart: &Chart, active: &StateSet) -> Option<StateIndex> {
+    active.iter().find(|state| {
+        let def = chart.def(*state);
+        let children = def.children.iter().filter(|child| active.contains(**child)).count();
+        match def.kind {
+            Kind::Compound => children != 1,
+            Kind::Parallel => children != def.children.len(),
+            Kind::Atomic | Kind::Final => false,
+            Kind::History => true,
+        }
+    })
 }
 
 fn count(draft: &mut Draft<'_>) -> Result<(), Stop> {

@@ -74,6 +74,11 @@ pub enum RefusalKind {
         /// The role that it takes.
         role: String,
     },
+    /// The instance has no place where it was to go: in another version of its definition, or in a life of its own.
+    CannotMove {
+        /// Why, and what would help.
+        why: String,
+    },
 }
 
 impl RefusalKind {
@@ -82,7 +87,7 @@ impl RefusalKind {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::UnknownEvent => "unknown_event",
-            Self::NotHandled | Self::WrongStatus => "not_handled",
+            Self::NotHandled | Self::WrongStatus | Self::CannotMove { .. } => "not_handled",
             Self::GuardRefused => "guard_refused",
             Self::Rejected { .. } => "rejected",
             Self::InstanceFinished => "instance_finished",
@@ -142,6 +147,7 @@ impl RefusalKind {
             Self::Stale => "no such timer or task is open".to_owned(),
             Self::WrongStatus => "the instance's status does not allow this".to_owned(),
             Self::Forbidden { role } => format!("this takes the role `{role}`"),
+            Self::CannotMove { why } => why.clone(),
         }
     }
 }

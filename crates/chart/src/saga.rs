@@ -107,7 +107,7 @@ impl Draft<'_> {
         let owner = undoing.invoke;
         let Some(step) = self.next.saga.last().cloned() else { return Ok(Undone::Empty) };
         let key = self.next_key();
-        self.effects.push(Effect::ScheduleTask(self.compensation(key, &step)));
+        self.order_compensation(key);
         if let Some(undoing) = &mut self.next.undoing {
             undoing.open = Some(key);
         }
@@ -126,9 +126,11 @@ impl Draft<'_> {
         Ok(Undone::Waiting)
     }
 
-    fn compensation(&self, key: WorkKey, step: &Registered) -> TaskOrder {
+    /// Orders what undoes the top of the stack.
+    pub(crate) fn order_compensation(&mut self, key: WorkKey) {
+        let Some(step) = self.next.saga.last() else { return };
         let invoke = self.chart.invoke(step.invoke);
-        TaskOrder {
+        self.effects.push(Effect::ScheduleTask(TaskOrder {
             work: key,
             invoke: invoke.id.clone(),
             src: step.src.clone(),
@@ -140,7 +142,7 @@ impl Draft<'_> {
             retry: step.retry.clone(),
             report_start: false,
             compensation: true,
-        }
+        }));
     }
 
     /// Records that the open compensation succeeded, and goes on.

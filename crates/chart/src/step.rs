@@ -113,7 +113,7 @@ impl Step {
     }
 
     /// A step out of a finished draft.
-    fn of(draft: Draft<'_>, outcome: Outcome, event: &str) -> Self {
+    pub(crate) fn of(draft: Draft<'_>, outcome: Outcome, event: &str) -> Self {
         let reply = match draft.reply {
             crate::draft::Reply::Given(value) => Some(value),
             crate::draft::Reply::Void | crate::draft::Reply::Open(_) => None,

@@ -42,7 +42,11 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn start_timeout(&mut self, state: StateIndex, timeout: &TimeoutDef) -> Result<(), Stop> {
+    pub(crate) fn start_timeout(
+        &mut self,
+        state: StateIndex,
+        timeout: &TimeoutDef,
+    ) -> Result<(), Stop> {
         let ms = self.delay_ms(&timeout.delay)?;
         let event = self.platform_event(&timeout.event, None);
         if ms == 0 {

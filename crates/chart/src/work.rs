@@ -102,40 +102,12 @@ impl Draft<'_> {
             }
             Some(_) | None => None,
         };
-        let key = self.next_key();
         let kind = match &invoke.src {
-            SrcDef::Workflow { definition, version } => {
-                self.effects.push(Effect::StartChild(ChildOrder {
-                    work: key,
-                    invoke: invoke.id.clone(),
-                    definition: definition.clone(),
-                    definition_version: *version,
-                    input: input.clone(),
-                    item,
-                    detached: invoke.detached,
-                }));
-                WorkKind::Child
-            }
-            SrcDef::Task | SrcDef::Saga => {
-                let order = TaskOrder {
-                    work: key,
-                    invoke: invoke.id.clone(),
-                    src: invoke.src_text.clone(),
-                    queue: invoke.queue.clone(),
-                    input: input.clone(),
-                    item,
-                    timeout_ms: self.work_delay(invoke.timeout.as_ref())?,
-                    heartbeat_ms: self.work_delay(invoke.heartbeat.as_ref())?,
-                    retry: invoke.retry.clone(),
-                    report_start: undo_input.is_some(),
-                    compensation: false,
-                };
-                self.effects.push(Effect::ScheduleTask(order));
-                WorkKind::Task
-            }
+            SrcDef::Workflow { .. } => WorkKind::Child,
+            SrcDef::Task | SrcDef::Saga => WorkKind::Task,
         };
-        self.push_work(Work {
-            key,
+        let work = Work {
+            key: self.next_key(),
             kind,
             invoke: index,
             state: Some(invoke.state),
@@ -145,7 +117,41 @@ impl Draft<'_> {
             is_started: false,
             is_closed: false,
             undo_input,
-        })
+        };
+        self.order(&work)?;
+        self.push_work(work)
+    }
+
+    /// Orders a task or a child from whoever does it.
+    pub(crate) fn order(&mut self, work: &Work) -> Result<(), Stop> {
+        let chart = self.chart;
+        let invoke = chart.invoke(work.invoke);
+        let effect = match &invoke.src {
+            SrcDef::Workflow { definition, version } => Effect::StartChild(ChildOrder {
+                work: work.key,
+                invoke: invoke.id.clone(),
+                definition: definition.clone(),
+                definition_version: *version,
+                input: work.input.clone(),
+                item: work.item,
+                detached: invoke.detached,
+            }),
+            SrcDef::Task | SrcDef::Saga => Effect::ScheduleTask(TaskOrder {
+                work: work.key,
+                invoke: invoke.id.clone(),
+                src: invoke.src_text.clone(),
+                queue: invoke.queue.clone(),
+                input: work.input.clone(),
+                item: work.item,
+                timeout_ms: self.work_delay(invoke.timeout.as_ref())?,
+                heartbeat_ms: self.work_delay(invoke.heartbeat.as_ref())?,
+                retry: invoke.retry.clone(),
+                report_start: work.undo_input.is_some(),
+                compensation: false,
+            }),
+        };
+        self.effects.push(effect);
+        Ok(())
     }
 
     pub(crate) fn next_key(&mut self) -> WorkKey {

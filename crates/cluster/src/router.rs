@@ -51,6 +51,7 @@ use crate::{
 mod hop;
 mod leases;
 mod questions;
+mod reset;
 
 pub use leases::KeyChoice;
 pub use questions::Outgoing;
@@ -171,6 +172,7 @@ impl Router {
         envelope: CommandEnvelope,
         permit: Admitted,
     ) -> Result<Receipt, Rejection> {
+        let envelope = self.reset(envelope).await?;
         let shard = self.inner.map.of_target(&envelope.target).ok_or_else(|| {
             Rejection::gateway(RejectionCode::InvalidRequest, "there is no such shard")
         })?;
@@ -328,9 +330,4 @@ fn from_outside(key: &Key) -> Result<(), Rejection> {
             "a command from outside carries a client's or an operator's key",
         )),
     }
-}
-
-fn not_in_this_release(what: &str) -> Rejection {
-    let detail = format!("{what} is not in this release");
-    Rejection::gateway(RejectionCode::InvalidRequest, detail)
 }

@@ -349,7 +349,7 @@ pub enum Command {
         /// How it ended.
         ending: ChildEnding,
     },
-    /// Make an instance that goes on from a point of another one's history. Only an outbox makes it.
+    /// Make an instance that goes on from a point of another one's history. Only the router makes it, of a reset.
     Adopt {
         /// What it runs: a version and its digest.
         definition: DefinitionRef,
@@ -391,5 +391,19 @@ pub enum Command {
         from: Timestamp,
         /// Until when, exclusive.
         until: Timestamp,
+    },
+    /// Write down how far a batch has come. Only the batches' actor makes it.
+    AdvanceBatch {
+        /// Its name.
+        name: Box<str>,
+        /// The fingerprint of the document that it was worked out from; at any other it changes nothing.
+        was: Digest,
+        /// The document from now on.
+        document: Json,
+    },
+    /// Remove a batch that has ended.
+    RemoveBatch {
+        /// Its name.
+        name: Box<str>,
     },
 }

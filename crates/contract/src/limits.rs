@@ -153,12 +153,24 @@ pub const ERROR_CODE_BYTES_MAX: usize = 128;
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 2_048;
 /// Lease calls that wait at one node.
 pub const POLLS_MAX: usize = 4_096;
+/// How long the oldest ready task of a queue may wait before that is news.
+pub const QUEUE_LATE_MS: u64 = 60_000;
+/// Most queues of one shard that are looked at for that.
+pub const QUEUES_WATCHED_MAX: usize = 10_000;
 /// Longest name of a schedule or a batch.
 pub const SCHEDULE_NAME_BYTES_MAX: usize = 64;
 /// Most schedules of a tenant.
 pub const SCHEDULES_MAX: usize = 1_000;
 /// Most batches of a tenant that are kept.
 pub const BATCHES_MAX: usize = 1_000;
+/// Instances a second that a batch works on, unless it says so itself.
+pub const BATCH_RATE_DEFAULT: u32 = 20;
+/// Most instances a second that a batch may work on.
+pub const BATCH_RATE_MAX: u32 = 500;
+/// Most instances of one batch that are told at once.
+pub const BATCH_AT_ONCE_MAX: usize = 16;
+/// Most instances that a batch names as examples of its refusals.
+pub const BATCH_EXAMPLES_MAX: usize = 20;
 /// Most starts of one schedule that wait: missed ones, a backfill, or those behind one that still runs.
 pub const SCHEDULE_PENDING_MAX: usize = 1_000;
 /// Most parents above a child: a workflow that starts itself ends here.
@@ -170,6 +182,8 @@ pub const CARRIED_PERMITS: usize = 1_024;
 
 /// Most rows on one page of an answer.
 pub const PAGE_MAX: u32 = 500;
+/// Most versions that are worked through to see how an instance stood once.
+pub const REBUILD_VERSIONS_MAX: u64 = 20_000;
 /// Rows on one page unless told otherwise.
 pub const PAGE_DEFAULT: u32 = 100;
 /// Age past which a copy of shard 0 lets no command and no linearizable read in: so a revoked key dies.

@@ -14,6 +14,7 @@
 mod body;
 mod child;
 mod due;
+mod moving;
 mod outbox;
 mod refusal;
 mod rows;
@@ -23,6 +24,7 @@ mod transition;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use moving::not_there;
 pub(crate) use rows::task_id;
 #[cfg(test)]
 pub(crate) use task::jitter_ms;
@@ -61,6 +63,15 @@ pub struct Standing {
     pub tasks: Vec<TaskRow>,
 }
 
+/// A version of a definition with its chart.
+#[derive(Clone, Copy, Debug)]
+pub struct Other<'a> {
+    /// The version.
+    pub pin: &'a Pin,
+    /// Its chart.
+    pub chart: &'a Chart,
+}
+
 /// What a command is judged against.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
@@ -70,6 +81,8 @@ pub struct Case<'a> {
     pub standing: Option<&'a Standing>,
     /// Its chart; for a start the chart that it shall run. Nothing if there is no such definition.
     pub chart: Option<&'a Chart>,
+    /// For a migration: the version to which it goes, if there is one.
+    pub other: Option<Other<'a>>,
     /// The epoch of its bucket.
     pub bucket_epoch: u32,
     /// The time of the decision: `max(instance's last, shard's applied, clock)`.
@@ -125,7 +138,9 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
             judge.start_child(definition, input, parent)
         }
         Command::ChildEnded { work, ending } => judge.child_ended(work, ending),
-        Command::Adopt { .. } => reject_now(reject::not_in_this_release("reset")),
+        Command::Adopt { definition, snapshot, from, version } => {
+            judge.adopt(definition, snapshot, (from, *version))
+        }
         Command::Deploy { .. }
         | Command::SetCurrent { .. }
         | Command::PutTenant { .. }
@@ -139,6 +154,8 @@ pub fn decide(case: Case<'_>, envelope: &CommandEnvelope) -> Decision {
         | Command::AdvanceSchedule { .. }
         | Command::PutBatch { .. }
         | Command::StopBatch { .. }
+        | Command::AdvanceBatch { .. }
+        | Command::RemoveBatch { .. }
         | Command::PutMember { .. }
         | Command::RemoveMember { .. }
         | Command::MoveBucket { .. }
@@ -189,6 +206,8 @@ struct Moving<'a> {
     standing: Option<&'a Standing>,
     pin: &'a Pin,
     chart: &'a Chart,
+    /// The chart by which it stood before, where that is another one.
+    was: Option<&'a Chart>,
     taken: Step,
     caused: Cause,
     answering: Answering,
@@ -226,6 +245,7 @@ impl<'a> Judge<'a> {
                 standing: None,
                 pin: &pin,
                 chart,
+                was: None,
                 taken,
                 caused,
                 answering: Answering::created(),
@@ -283,12 +303,19 @@ impl<'a> Judge<'a> {
             Verb::Terminate => Trigger::Terminate { actor: actor() },
             Verb::Pause => Trigger::Pause,
             Verb::Resume => Trigger::Resume,
-            Verb::Retry { task: None } => Trigger::Retry,
+            Verb::Retry { task: None } => match self.unpark_all() {
+                Some(decision) => return decision,
+                None => Trigger::Retry,
+            },
             Verb::Skip => Trigger::Skip,
             Verb::Settle { task, output } => return self.settle_task(task, output),
             Verb::Retry { task: Some(task) } => return self.unpark(task),
-            Verb::Migrate { .. } => return reject_now(reject::not_in_this_release("migrate")),
-            Verb::Reset { .. } => return reject_now(reject::not_in_this_release("reset")),
+            Verb::Migrate { to } => return self.migrate(*to),
+            Verb::Reset { .. } => {
+                return reject_now(reject::misdirected(
+                    "a reset is carried out by its new instance",
+                ));
+            }
         };
         let (standing, chart) = match self.present() {
             Ok(found) => found,
@@ -356,6 +383,7 @@ impl<'a> Judge<'a> {
                 standing: Some(standing),
                 pin: &standing.pin,
                 chart,
+                was: None,
                 taken,
                 caused,
                 answering,

@@ -25,6 +25,7 @@ use crate::{
     reject::{self, misdirected},
 };
 
+mod batches;
 mod levels;
 mod members;
 mod schedules;
@@ -132,8 +133,21 @@ pub fn decide(
             judge.tenant(rows)?;
             schedules::advance(judge, name, *was, (document, *next), rows)
         }
-        Command::PutBatch { .. } | Command::StopBatch { .. } => {
-            Err(reject::not_in_this_release("a batch"))
+        Command::PutBatch { name, document } => {
+            judge.tenant(rows)?;
+            batches::put(judge, name, document, rows)
+        }
+        Command::StopBatch { name } => {
+            judge.tenant(rows)?;
+            batches::stop(judge, name, rows)
+        }
+        Command::RemoveBatch { name } => {
+            judge.tenant(rows)?;
+            batches::remove(judge, name, rows)
+        }
+        Command::AdvanceBatch { name, was, document } => {
+            judge.tenant(rows)?;
+            batches::advance(judge, name, *was, document, rows)
         }
         Command::PutMember { node, document, replace } => {
             members::put(judge, *node, document, *replace, rows)

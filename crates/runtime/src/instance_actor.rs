@@ -19,14 +19,14 @@ use std::sync::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use statehouse_chart::Chart;
 use statehouse_contract::{
-    Command, Due, InstanceKey, Receipt, Rejection, RejectionCode, Timestamp, invariant,
+    Command, Due, InstanceKey, Receipt, Rejection, RejectionCode, Timestamp, Verb, invariant,
     invariant::InvariantId,
 };
-use statehouse_store::Body;
+use statehouse_store::{Body, entry::Pin};
 use tracing::{debug, error};
 
 use crate::{
-    decide::{Case, Decision, Draft, Standing, decide, releasable},
+    decide::{Case, Decision, Draft, Other, Standing, decide, releasable},
     fire,
     known_keys::KnownKeys,
     message::{Ask, Delivery, InstanceMessage, Reply},
@@ -72,6 +72,9 @@ struct Awake {
     chart: Option<Arc<Chart>>,
     bucket_epoch: u32,
 }
+
+/// The chart by which a command is judged, and the version to which a migration goes.
+type Charts = (Option<Arc<Chart>>, Option<(Pin, Arc<Chart>)>);
 
 /// Whether the actor goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,12 +139,14 @@ impl InstanceState {
             if let Err(why) = self.wake().and_then(|()| self.refresh()) {
                 return self.unreadable(&why);
             }
-            let chart = match self.chart_for(ask).await {
-                Ok(chart) => chart,
+            let (chart, other) = match self.charts_for(ask).await {
+                Ok(charts) => charts,
                 Err(no) => return (rejected(no), Next::GoOn),
             };
             let at = self.at();
-            let decision = decide(self.case(chart.as_deref(), at), &ask.envelope);
+            let to = other.as_ref().map(|(pin, chart)| Other { pin, chart });
+            let case = Case { other: to, ..self.case(chart.as_deref(), at) };
+            let decision = decide(case, &ask.envelope);
             let draft = match decision {
                 Decision::Reject(no) => return (Reply::Rejected(no), Next::GoOn),
                 Decision::Nothing => return (Reply::Stale, Next::GoOn),
@@ -152,6 +157,7 @@ impl InstanceState {
             {
                 return (rejected(no), Next::GoOn);
             }
+            let chart = other.map(|(_, chart)| chart).or(chart);
             match self.propose(ask, *draft, chart).await {
                 Outcome::Reply(reply) => return (reply, Next::GoOn),
                 Outcome::Again => {}
@@ -197,14 +203,22 @@ impl InstanceState {
         }
     }
 
-    /// Returns the chart by which a command is judged: the instance's own, or the one that a start names.
-    async fn chart_for(&self, ask: &Ask) -> Result<Option<Arc<Chart>>, Rejection> {
+    /// Returns the chart by which a command is judged: the instance's own, or the one that a start names; and the version
+    /// to which a migration goes.
+    async fn charts_for(&self, ask: &Ask) -> Result<Charts, Rejection> {
         let awake = self.awake.as_ref().expect("woken before");
         match (&ask.envelope.command, &awake.standing) {
-            (Command::Start { definition, .. } | Command::StartChild { definition, .. }, None) => {
-                self.reign.chart_to_start(&self.key.tenant, definition).await
+            (
+                Command::Start { definition, .. }
+                | Command::StartChild { definition, .. }
+                | Command::Adopt { definition, .. },
+                None,
+            ) => Ok((self.reign.chart_to_start(&self.key.tenant, definition).await?, None)),
+            (Command::Operate(Verb::Migrate { to }), Some(standing)) => {
+                let other = self.reign.other_version(&self.key.tenant, &standing.pin, *to).await?;
+                Ok((awake.chart.clone(), other))
             }
-            _ => Ok(awake.chart.clone()),
+            _ => Ok((awake.chart.clone(), None)),
         }
     }
 
@@ -214,6 +228,7 @@ impl InstanceState {
             key: &self.key,
             standing: awake.standing.as_ref(),
             chart,
+            other: None,
             bucket_epoch: awake.bucket_epoch,
             at,
             term: self.reign.term,
@@ -296,6 +311,10 @@ impl InstanceState {
                 standing.version = version;
                 standing.digest = digest;
                 standing.snapshot = next;
+                if let Some(pin) = applied.pin.clone().filter(|pin| *pin != standing.pin) {
+                    standing.pin = pin;
+                    awake.chart = chart;
+                }
             }
             None => {
                 // Everything that was ever asked under this birth comes through this actor.

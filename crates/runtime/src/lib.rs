@@ -13,6 +13,8 @@
 )]
 
 pub mod admission;
+pub mod batch;
+mod batch_actor;
 pub mod builds;
 pub mod carrier;
 pub mod decide;
@@ -26,6 +28,7 @@ mod key_age;
 pub mod kinds;
 mod known_keys;
 mod outbox_actor;
+mod queue_watch_actor;
 pub mod quota;
 mod registry_actor;
 pub mod reject;
@@ -44,6 +47,7 @@ mod opening;
 mod order;
 pub mod questions;
 pub mod reading;
+mod rebuild;
 pub mod reign;
 pub mod seat;
 mod seat_actor;

@@ -165,6 +165,22 @@ pub(crate) enum ScheduleMessage {
     Changed,
 }
 
+/// What the actor of the batches hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BatchMessage {
+    /// Time to go on.
+    Look,
+    /// Somebody has begun, stopped or removed one.
+    Changed,
+}
+
+/// What the actor that watches queues hears.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum QueueWatchMessage {
+    /// Time to look.
+    Look,
+}
+
 /// What the sweep actor hears.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SweepMessage {
@@ -196,6 +212,8 @@ impl ractor::Message for DeskMessage {}
 impl ractor::Message for OutboxMessage {}
 impl ractor::Message for WorkerMessage {}
 impl ractor::Message for ScheduleMessage {}
+impl ractor::Message for BatchMessage {}
+impl ractor::Message for QueueWatchMessage {}
 impl ractor::Message for TimerMessage {}
 impl ractor::Message for SweepMessage {}
 impl ractor::Message for SeatMessage {}

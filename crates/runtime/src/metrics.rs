@@ -38,6 +38,8 @@ pub struct Metrics {
     pub replayed: AtomicU64,
     /// Replicas whose rows differed from their leader's at a marker.
     pub divergences: AtomicU64,
+    /// Queues whose oldest ready task has waited too long, by the shards that this node leads.
+    pub late_queues: AtomicI64,
     /// Broken laws.
     pub violations: AtomicU64,
 }
@@ -57,6 +59,12 @@ impl Metrics {
         level("statehouse.instances.quarantined", "{instance}", "Instances set aside now", |m| {
             &m.quarantined
         });
+        level(
+            "statehouse.queues.late",
+            "{queue}",
+            "Queues whose oldest ready task has waited longer than queue_late_ms",
+            |m| &m.late_queues,
+        );
         count("statehouse.instance.failures", "{failure}", "Instance actors that failed", |m| {
             &m.failures
         });

@@ -7,7 +7,9 @@
 //!
 //! Absent on purpose: questions to many shards; `cluster`'s router puts those together.
 
+mod batches;
 mod copy;
+mod rebuild;
 mod registry;
 mod schedules;
 pub(crate) mod shard;
@@ -19,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use statehouse_chart::{Chart, Snapshot};
 use statehouse_contract::{
     CommandEnvelope, Consistency, InstanceFilter, InstanceKey, Json, Key, KeyHash, KeyText,
-    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp,
+    Receipt, ReceiptKind, Rejection, RejectionCode, Target, Timestamp, Verb,
     command::Command,
     limits::{DEADLINE_MS_DEFAULT, DEADLINE_MS_MAX, PAGE_MAX, STALE_AGE_MS_MAX, WAIT_MS_MAX},
     view::{DumpPage, InstanceRow as ListRow, InstanceView, Page, PageEnd, TransitionView},
@@ -33,7 +35,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::{
     answer::{self, TaskShown},
     cache::RowName,
-    decide::{Case, Decision, decide},
+    decide::{Case, Decision, Other, decide},
     order::Ordered,
     reading::{RowsError, chart_in, resolve, standing, unreadable},
     reject,
@@ -216,13 +218,23 @@ impl Seat {
                 envelope.command = Command::Start { definition, input: input.clone() };
                 chart
             }
+            (None, Command::Adopt { definition, .. }) => {
+                self.registry_chart(&key.tenant, definition)?
+            }
             (None, _) => None,
         };
         let last = standing.as_ref().map_or(Timestamp(0), |s| s.snapshot.updated_at);
+        let other = match (&standing, &envelope.command) {
+            (Some(standing), Command::Operate(Verb::Migrate { to })) => {
+                self.registry_version(&key.tenant, &standing.pin, *to).await?
+            }
+            _ => None,
+        };
         let case = Case {
             key,
             standing: standing.as_ref(),
             chart: chart.as_deref(),
+            other: other.as_ref().map(|(pin, chart)| Other { pin, chart }),
             bucket_epoch: 0,
             at: last.max(self.now()),
             term: 0,

@@ -161,6 +161,24 @@ impl Reign {
         }
     }
 
+    /// Returns another version of the definition to which an instance is pinned, with its document in this shard; nothing if
+    /// there is none.
+    ///
+    /// # Errors
+    /// As [`Self::chart_to_start`].
+    pub async fn other_version(
+        &self,
+        tenant: &TenantId,
+        pin: &Pin,
+        version: u32,
+    ) -> Result<Option<(Pin, Arc<Chart>)>, Rejection> {
+        let asked = DefinitionRef { name: pin.name.clone(), version: Some(version), digest: None };
+        let found = resolve(self.seat(), tenant, &asked).await?;
+        let chart = self.chart_to_start(tenant, &found).await?;
+        let pin = found.digest.map(|digest| Pin { name: found.name, version, digest });
+        Ok(pin.zip(chart))
+    }
+
     /// Copies a definition from shard 0 into this shard's log, so that a new leader needs no other shard to think.
     async fn copy_definition(&self, tenant: &TenantId, pin: &Pin) -> Result<(), Rejection> {
         let found = self.seat().registry().view().definition(tenant, &pin.name, Some(pin.version));

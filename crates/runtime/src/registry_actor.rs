@@ -14,7 +14,7 @@ use tracing::error;
 
 use crate::{
     decide_registry::{Circumstances, decide},
-    message::{Ask, Delivery, RegistryMessage, Reply, ScheduleMessage},
+    message::{Ask, BatchMessage, Delivery, RegistryMessage, Reply, ScheduleMessage},
     reading::RowsError,
     reign::{Proposed, Reign},
     reject,
@@ -109,6 +109,9 @@ fn after(reign: &Reign, command: &Command) {
         | Command::PauseSchedule { .. }
         | Command::BackfillSchedule { .. } => {
             reign.seat().hints().schedules.give(ScheduleMessage::Changed);
+        }
+        Command::PutBatch { .. } | Command::StopBatch { .. } | Command::RemoveBatch { .. } => {
+            reign.seat().hints().batches.give(BatchMessage::Changed);
         }
         _ => {}
     }

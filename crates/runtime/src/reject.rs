@@ -23,7 +23,9 @@ pub fn from_refusal(refusal: &Refusal) -> Rejection {
 pub fn from_kind(kind: &RefusalKind) -> Rejection {
     let code = match kind {
         RefusalKind::UnknownEvent => RejectionCode::UnknownEvent,
-        RefusalKind::NotHandled | RefusalKind::WrongStatus => RejectionCode::NotHandled,
+        RefusalKind::NotHandled | RefusalKind::WrongStatus | RefusalKind::CannotMove { .. } => {
+            RejectionCode::NotHandled
+        }
         RefusalKind::GuardRefused => RejectionCode::GuardRefused,
         RefusalKind::Rejected { .. } => RejectionCode::Rejected,
         RefusalKind::InstanceFinished => RejectionCode::InstanceFinished,
@@ -70,7 +72,8 @@ const fn is_about_events(kind: &RefusalKind) -> bool {
         | RefusalKind::InvalidPayload { .. }
         | RefusalKind::Stale
         | RefusalKind::WrongStatus
-        | RefusalKind::Forbidden { .. } => false,
+        | RefusalKind::Forbidden { .. }
+        | RefusalKind::CannotMove { .. } => false,
     }
 }
 
@@ -212,6 +215,7 @@ mod tests {
             RefusalKind::LimitExceeded { limit: "timers".to_owned() },
             RefusalKind::InvalidPayload { violations: Vec::new() },
             RefusalKind::Forbidden { role: "warden".to_owned() },
+            RefusalKind::CannotMove { why: "no".to_owned() },
         ];
         for kind in kinds {
             let no = from_kind(&kind);

@@ -25,7 +25,7 @@ use crate::{
     directory::Directory,
     hint::Hint,
     kinds::Kinds,
-    message::{OutboxMessage, ScheduleMessage, WorkerMessage},
+    message::{BatchMessage, OutboxMessage, ScheduleMessage, WorkerMessage},
     metrics::Metrics,
     quota::{Counted, Quotas},
     reign::Reign,
@@ -71,6 +71,8 @@ pub(crate) struct Hints {
     pub(crate) worker: Hint<WorkerMessage>,
     /// A schedule has changed.
     pub(crate) schedules: Hint<ScheduleMessage>,
+    /// A batch has changed.
+    pub(crate) batches: Hint<BatchMessage>,
 }
 
 /// A shard that this node holds.

@@ -14,10 +14,12 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::{
+    batch_actor::Batches,
     desk_actor::Desk,
     message::SeatMessage,
     opening::{Opened, open},
     outbox_actor::Outbox,
+    queue_watch_actor::QueueWatch,
     registry_actor::Registry,
     reign::Reign,
     restart::{Exit, Lifetime},
@@ -221,12 +223,28 @@ fn organs_level(reign: &Arc<Reign>) -> Level {
             Ok(actor.get_cell())
         })
     }));
+    let queues = Arc::clone(reign);
+    children.push(permanent("queues", move |parent| {
+        let reign = Arc::clone(&queues);
+        Box::pin(async move {
+            let (actor, _) = Actor::spawn_linked(None, QueueWatch, reign, parent).await?;
+            Ok(actor.get_cell())
+        })
+    }));
     if reign.shard() == ShardId(0) {
         let schedules = Arc::clone(reign);
         children.push(permanent("schedules", move |parent| {
             let reign = Arc::clone(&schedules);
             Box::pin(async move {
                 let (actor, _) = Actor::spawn_linked(None, Schedules, reign, parent).await?;
+                Ok(actor.get_cell())
+            })
+        }));
+        let batches = Arc::clone(reign);
+        children.push(permanent("batches", move |parent| {
+            let reign = Arc::clone(&batches);
+            Box::pin(async move {
+                let (actor, _) = Actor::spawn_linked(None, Batches, reign, parent).await?;
                 Ok(actor.get_cell())
             })
         }));

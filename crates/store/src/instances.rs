@@ -359,6 +359,28 @@ pub(crate) fn keys(connection: &Connection, born: u64) -> Result<Option<Sum>, Fa
     unseal(born, blob(row, 0)?).map(Some)
 }
 
+/// Returns the fingerprint that a row of these columns has.
+pub(crate) fn digest_of(
+    key: &InstanceKey,
+    version: Version,
+    (status, position): (Status, u64),
+    (birth, head): (&Birth, &Head),
+    snapshot: &[u8],
+) -> Result<RowDigest, Fault> {
+    let (birth, encoded) = (encode(version.born, birth)?, encode(version.born, head)?);
+    let next = Next {
+        key,
+        version,
+        status,
+        position,
+        birth: &birth,
+        head,
+        snapshot,
+        keys: Sum::default(),
+    };
+    Ok(next.digest(key.bucket(), &encoded))
+}
+
 impl Next<'_> {
     fn digest(&self, bucket: Bucket, head: &[u8]) -> RowDigest {
         let columns = Columns {

@@ -37,6 +37,7 @@ mod tasks;
 mod chain;
 mod error;
 mod proof;
+mod rebuilt;
 mod sum;
 
 pub use apply::{Applied, Committed, Outcome, Written};
@@ -54,6 +55,7 @@ pub use meta::{Meta, Sums};
 pub use node_dir::{NodeDir, Release};
 pub use opening::Verify;
 pub use outbox::OutboxRow;
+pub use rebuilt::Origin;
 pub use shard_snapshot::{SnapshotFile, check_snapshot, hash_file, install_closed};
 pub use state_file::Store;
 pub use sum::Sum;

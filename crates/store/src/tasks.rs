@@ -181,6 +181,21 @@ pub(crate) fn tenant_after(connection: &Connection, after: &str) -> Result<Optio
     Ok(read.query_row(params![after], |row| row.get(0)).optional()?)
 }
 
+/// Returns the first queue behind another one (tenant, queue) with a task that may be leased at some time, and the earliest
+/// such time: one probe of the index.
+pub(crate) fn oldest_ready(
+    connection: &Connection,
+    (tenant, queue): (&str, &str),
+) -> Result<Option<(String, String, i64)>, Fault> {
+    let mut read = connection.prepare_cached(
+        "SELECT tenant, queue, ready FROM tasks INDEXED BY tasks_ready \
+         WHERE (tenant, queue) > (?1, ?2) AND ready IS NOT NULL ORDER BY tenant, queue, ready LIMIT 1",
+    )?;
+    let row =
+        read.query_row(params![tenant, queue], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    Ok(row.optional()?)
+}
+
 /// Reads the open tasks of a tenant above a place, in order.
 pub(crate) fn read_of_tenant(
     connection: &Connection,

@@ -13,7 +13,7 @@ use statehouse_contract::{
 use statehouse_log::{Leadership, ShardCopy};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
-use super::{LEADER_WAIT, LOOK, Router, hop::awake_at, not_in_this_release};
+use super::{LEADER_WAIT, LOOK, Router, hop::awake_at};
 use crate::{lists, shard_map::REGISTRY, watch, who::Who};
 
 /// After how long a caller who found no place for a copy may come back.
@@ -61,6 +61,7 @@ impl Router {
             }
             Query::Explain { key } => self.of(&key)?.explain(&key).await.map(Answer::Explain),
             Query::DryRun(envelope) => {
+                let envelope = self.reset(*envelope).await?;
                 let shard = self.inner.map.of_target(&envelope.target).unwrap_or(REGISTRY);
                 let receipt = self.seat(shard)?.dry_run(&envelope).await?;
                 Ok(Answer::Receipt(Box::new(receipt)))
@@ -108,7 +109,12 @@ impl Router {
             Query::Schedule { tenant, name } => {
                 self.registry()?.schedule(&tenant, &name).await.map(Answer::Document)
             }
-            Query::Batches { .. } | Query::Batch { .. } => Err(not_in_this_release("a batch")),
+            Query::Batches { tenant } => {
+                self.registry()?.batches(&tenant).await.map(Answer::Documents)
+            }
+            Query::Batch { tenant, name } => {
+                self.registry()?.batch(&tenant, &name).await.map(Answer::Document)
+            }
         }
     }
 

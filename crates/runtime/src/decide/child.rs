@@ -84,6 +84,7 @@ impl Judge<'_> {
                 standing: Some(standing),
                 pin: &standing.pin,
                 chart,
+                was: None,
                 taken,
                 caused: caused(data),
                 answering: Answering::accepted(),

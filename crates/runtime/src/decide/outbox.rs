@@ -18,7 +18,7 @@ use super::transition::json;
 pub(super) struct Sender<'a> {
     /// The instance.
     pub(super) key: &'a InstanceKey,
-    /// Its chart.
+    /// The chart by which it stood before the step.
     pub(super) chart: &'a Chart,
     /// As it was before the step.
     pub(super) before: &'a Snapshot,

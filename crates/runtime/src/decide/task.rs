@@ -212,6 +212,7 @@ impl Judge<'_> {
             standing,
             pin,
             chart: held.chart,
+            was: None,
             taken,
             caused,
             answering,
@@ -323,6 +324,7 @@ impl Judge<'_> {
                     standing: Some(standing),
                     pin: &standing.pin,
                     chart,
+                    was: None,
                     taken,
                     caused: cause(CauseKind::Task, "start", None),
                     answering: Answering::Told(told),
@@ -352,6 +354,35 @@ impl Judge<'_> {
             let no = reject::by_instance(RejectionCode::NotHandled, detail);
             return self.refuse(Some(standing), no, caused);
         }
+        self.unparked(standing, chart, &[row], caused)
+    }
+
+    /// An operator lets every parked task of an instance that is not faulted be tried again; nothing if none is parked.
+    pub(super) fn unpark_all(self) -> Option<Decision> {
+        let (Some(standing), Some(chart)) = (self.case.standing, self.case.chart) else {
+            return None;
+        };
+        let parked = standing.tasks.iter().filter(|row| row.state == TaskState::Parked);
+        let parked: Vec<&TaskRow> = parked.collect();
+        if parked.is_empty() || !standing.snapshot.status.is_live() {
+            return None;
+        }
+        let names: Vec<String> = parked.iter().map(|row| self.task_id(row).to_string()).collect();
+        let data = Json::from_value(&serde_json::json!({ "tasks": names }));
+        let caused = cause(CauseKind::Operator, "retry", Some(data));
+        Some(match self.conflict(standing) {
+            Some(no) => self.refuse(Some(standing), no, caused),
+            None => self.unparked(standing, chart, &parked, caused),
+        })
+    }
+
+    fn unparked(
+        self,
+        standing: &Standing,
+        chart: &Chart,
+        rows: &[&TaskRow],
+        caused: Cause,
+    ) -> Decision {
         let mut next = standing.snapshot.clone();
         next.version += 1;
         let taken = Step {
@@ -363,16 +394,20 @@ impl Judge<'_> {
             effects: Vec::new(),
             settled: Vec::new(),
         };
-        let unpark =
-            TaskChange::Unpark { task: row.task, token: row.token, ready_at: self.case.at };
+        let unpark = |row: &&TaskRow| TaskChange::Unpark {
+            task: row.task,
+            token: row.token,
+            ready_at: self.case.at,
+        };
         self.transition(Moving {
             standing: Some(standing),
             pin: &standing.pin,
             chart,
+            was: None,
             taken,
             caused,
             answering: Answering::accepted(),
-            tasks: vec![unpark],
+            tasks: rows.iter().map(unpark).collect(),
         })
     }
 
@@ -382,7 +417,8 @@ impl Judge<'_> {
             Ok(found) => found,
             Err(decision) => return decision,
         };
-        let caused = || cause(CauseKind::Operator, "skip", Some(named(task)));
+        let caused =
+            || cause(CauseKind::Operator, "skip", Some(settled(standing, chart, task, output)));
         if let Some(no) = self.conflict(standing) {
             return self.refuse(Some(standing), no, caused());
         }
@@ -397,6 +433,7 @@ impl Judge<'_> {
                 standing: Some(standing),
                 pin: &standing.pin,
                 chart,
+                was: None,
                 taken,
                 caused: caused(),
                 answering: Answering::accepted(),
@@ -416,6 +453,7 @@ impl Judge<'_> {
                 standing: Some(standing),
                 pin: &standing.pin,
                 chart,
+                was: None,
                 taken,
                 caused: cause(CauseKind::Task, "release", None),
                 answering: Answering::Nobody,
@@ -455,11 +493,23 @@ impl Judge<'_> {
     }
 
     fn masked_output(self, held: Held<'_>, output: &Json) -> Json {
-        let kind = held.ordered.order.src.strip_prefix("task:");
-        let types = || held.chart.task_types().find(|(name, _)| Some(*name) == kind);
-        let schema = kind.and_then(|_| types()).and_then(|(_, found)| found.output.as_ref());
-        masked(schema, output)
+        masked_output(held.chart, &held.ordered.order.src, output)
     }
+}
+
+fn masked_output(chart: &Chart, src: &str, output: &Json) -> Json {
+    let kind = src.strip_prefix("task:");
+    let types = || chart.task_types().find(|(name, _)| Some(*name) == kind);
+    let schema = kind.and_then(|_| types()).and_then(|(_, found)| found.output.as_ref());
+    masked(schema, output)
+}
+
+/// What history shows of a task that an operator completed.
+fn settled(standing: &Standing, chart: &Chart, task: &TaskId, output: &Json) -> Json {
+    let work = work_key(TaskKey { version: task.version, n: task.n });
+    let src = standing.snapshot.work(work).map_or("", |work| &work.src);
+    let shown = masked_output(chart, src, output);
+    Json::from_trusted(format!(r#"{{"task":"{task}","output":{}}}"#, shown.as_str()))
 }
 
 fn row_of<'a>(standing: &'a Standing, task: &TaskId) -> Option<&'a TaskRow> {

@@ -298,7 +298,7 @@ fn terminating_ends_everything_now() {
 }
 
 #[test]
-fn what_a_later_release_does_is_refused_without_an_entry() {
+fn a_migration_to_nowhere_is_written_down_and_a_lease_is_nothing_for_an_instance() {
     check(
         DOOR,
         "start {}\noperate migrate\nlease",
@@ -307,7 +307,8 @@ fn what_a_later_release_does_is_refused_without_an_entry() {
               1.1 start "start":  -> closed running key k1
               Created {"id":"i","definition":"door","definition_version":1,"digest":"688de1c8cd8ea0a1582cb58b143518078e457dee3327f931fafb4bd8530fc705","version":1,"from":[],"to":["closed"],"status":"running","tasks":[],"timers":[]}
             > operate migrate
-              not written: invalid_request: migrate is not in this release
+              refused Refused(UnknownDefinition)
+              {"type":"/errors/unknown_definition","title":"no such definition","status":404,"detail":"there is no version 2 of door","instance":"/v1/tenants/t/instances/i","code":"unknown_definition","source":"instance","retryable":false,"advice":"do not repeat it as it is","version":1,"configuration":["closed"]}
             > lease
               not written: invalid_request: a lease is given by the desk of a shard
         "#]],

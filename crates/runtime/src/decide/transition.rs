@@ -28,7 +28,8 @@ const ENTRY_OVERHEAD_BYTES: usize = 128 * 1024;
 
 impl Judge<'_> {
     pub(super) fn transition(self, moving: Moving<'_>) -> Decision {
-        let Moving { standing, pin, chart, taken, mut caused, answering, mut tasks } = moving;
+        let Moving { standing, pin, chart, was, taken, mut caused, answering, mut tasks } = moving;
+        let was = was.unwrap_or(chart);
         let unborn = Snapshot::unborn();
         let before = standing.map_or(&unborn, |standing| &standing.snapshot);
         let mut next = taken.next;
@@ -46,7 +47,7 @@ impl Judge<'_> {
         let moved = body::Moved {
             key: self.case.key,
             version: version.version,
-            from: rows::states(chart, before),
+            from: rows::states(was, before),
             to: rows::states(chart, &next),
             status: next.status.name(),
             tasks: rows::scheduled(self.case.key, &taken.effects),
@@ -68,7 +69,7 @@ impl Judge<'_> {
         let parent = self.parent();
         let sender = outbox::Sender {
             key: self.case.key,
-            chart,
+            chart: was,
             before,
             after: &next,
             parent: parent.as_ref().or_else(|| standing.and_then(|s| s.parent.as_ref())),

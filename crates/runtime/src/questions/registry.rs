@@ -14,7 +14,7 @@ use statehouse_store::entry::Pin;
 
 use super::{deadline, read_failed};
 use crate::{
-    reading::{chart_in, current_version, unreadable},
+    reading::{chart_in, current_version, resolve, unreadable},
     seat::Seat,
 };
 
@@ -94,6 +94,20 @@ impl Seat {
         let pin = Pin { name: definition.name.clone(), version, digest };
         let chart = chart_in(self, &self.registry().view(), tenant, &pin);
         chart.map(Some).map_err(|why| unreadable(&why))
+    }
+
+    /// Returns another version of a definition from the rows of shard 0; nothing if there is none.
+    pub(crate) async fn registry_version(
+        &self,
+        tenant: &TenantId,
+        pin: &Pin,
+        version: u32,
+    ) -> Result<Option<(Pin, Arc<Chart>)>, Rejection> {
+        let asked = DefinitionRef { name: pin.name.clone(), version: Some(version), digest: None };
+        let found = resolve(self, tenant, &asked).await?;
+        let chart = self.registry_chart(tenant, &found)?;
+        let pin = found.digest.map(|digest| Pin { name: found.name, version, digest });
+        Ok(pin.zip(chart))
     }
 
     /// Answers every tenant.

@@ -75,6 +75,15 @@ impl Reign {
                 rows.document =
                     all.into_iter().find(|row| row.name == *name).map(|row| row.document);
             }
+            Command::PutBatch { name, .. }
+            | Command::StopBatch { name }
+            | Command::RemoveBatch { name }
+            | Command::AdvanceBatch { name, .. } => {
+                let all = view.batches(tenant)?;
+                rows.documents = all.len();
+                rows.document =
+                    all.into_iter().find(|row| row.name == *name).map(|row| row.document);
+            }
             _ => {}
         }
         if let Command::PutKey { id, .. } | Command::RevokeKey { id } = &envelope.command {

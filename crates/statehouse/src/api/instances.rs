@@ -122,6 +122,9 @@ pub(super) async fn operate(call: Call, verb: Verb) -> Outcome {
         print,
     );
     envelope.reason = Some(reason);
+    if call.query.flag("dry_run") {
+        return dry_run(&call, envelope).await;
+    }
     let receipt = call.submit(envelope).await?;
     Ok(answer::receipt(&receipt))
 }
@@ -149,6 +152,25 @@ pub(super) async fn skip(call: Call) -> Outcome {
         }
     };
     operate(call, verb).await
+}
+
+/// Moves an instance to another version of its definition, or asks whether it could be.
+pub(super) async fn migrate(call: Call) -> Outcome {
+    let to = call.members.get("to").and_then(Value::as_u64);
+    let to = to.and_then(|to| u32::try_from(to).ok());
+    let to = to.ok_or_else(|| invalid("body member to: versions are numbers below 4294967296"))?;
+    operate(call, Verb::Migrate { to }).await
+}
+
+/// Begins a new instance from a version of this one.
+pub(super) async fn reset(call: Call) -> Outcome {
+    let version = call.members.get("version").and_then(Value::as_u64).unwrap_or_default();
+    let id = text(&call.members, "instance").unwrap_or_default();
+    let instance =
+        InstanceId::parse(id).map_err(|error| invalid(format!("body member instance: {error}")))?;
+    let target = InstanceKey { tenant: call.tenant().clone(), instance: instance.clone() };
+    let reply = operate(call, Verb::Reset { version, instance }).await?;
+    Ok(answer::located(reply, &target))
 }
 
 fn reason(call: &Call) -> Result<Box<str>, Rejection> {

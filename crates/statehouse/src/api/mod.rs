@@ -28,6 +28,7 @@ mod admin;
 mod answer;
 mod auth;
 mod backend;
+mod batches;
 mod body;
 mod call;
 mod canonical;

@@ -78,6 +78,7 @@ fn tag(route: &Route) -> &'static str {
         "instances" | "watch" => "instances",
         "tasks" => "tasks",
         "schedules" => "schedules",
+        "batches" => "batches",
         "tenants" | "keys" | "quota" => "tenants",
         "cluster" => "cluster",
         _ => "node",
@@ -144,7 +145,7 @@ fn path_parameter(name: &str) -> (Kind, &'static str) {
     match name {
         "t" => (Kind::Text, "the tenant: 1 to 64 of a-z, 0-9 and -"),
         "id" => (Kind::Text, "the instance or task: 1 to 128 of A-Z, a-z, 0-9, . _ and -"),
-        "name" => (Kind::Text, "the definition's or schedule's name"),
+        "name" => (Kind::Text, "the definition's, schedule's or batch's name"),
         "n" => (Kind::Number, "the number"),
         "s" => (Kind::Number, "the shard"),
         "event" => (Kind::Text, "the event's name"),

@@ -57,11 +57,6 @@ pub(super) async fn error_page(call: Call) -> Outcome {
     Ok(reply(StatusCode::OK, media, pages::page(code)))
 }
 
-/// Says that a route is known and empty.
-pub(super) async fn later(call: Call) -> Outcome {
-    Err(invalid(format!("{} {} is not in this release", call.route.method.name(), call.route.path)))
-}
-
 /// Answers a path that no row has.
 pub(super) fn no_such_route(state: &ApiState, request: &Request) -> Response {
     let rejection =

@@ -83,6 +83,9 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
         "A schedule, how far it has come, and its next times.",
         "name: text, spec: any, next: any, upcoming: [text], state: any",
     ),
+    ("Batched", "What became of a batch.", "name: text, phase: text, position?: integer"),
+    ("Batches", "A tenant's batches.", "items: [Batch]"),
+    ("Batch", "A batch, and how far it has come.", "name: text, spec: any, state: any"),
     ("TaskPage", "A page of open tasks.", "items: [Task], page: PageEnd"),
     ("Queues", "What waits in each queue.", "items: [Queue], page: any"),
     (

@@ -1,15 +1,14 @@
 //! Every route, one row each.
 //!
 //! The paths of `api.md`, section 1, in its order. A row says who may call it, what it takes and how it
-//! answers well; how it answers badly is the same everywhere (`problem.rs`). Routes of later deliveries are
-//! here already, so that they answer with a sentence and not with a riddle.
+//! answers well; how it answers badly is the same everywhere (`problem.rs`).
 //!
 //! Absent on purpose: anything that is not a row.
 
 use statehouse_contract::{Operation, Verb};
 
 use super::{
-    admin, cluster, copy, definitions, instances, lists, plain,
+    admin, batches, cluster, copy, definitions, instances, lists, plain,
     routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
     schedules, tasks, watch,
 };
@@ -58,8 +57,8 @@ const WAIT: Field = may("wait", Kind::Duration, "one long poll instead of a stre
 const REASONED: BodyShape = BodyShape::Members(&[REASON]);
 const RECEIPT: &[(u16, &str)] = &[(200, "Receipt")];
 const CHANGED: &[(u16, &str)] = &[(200, "Acknowledgement"), (201, "Acknowledgement")];
+const BATCHED: &[(u16, &str)] = &[(200, "Batched"), (201, "Batched")];
 const SCHEDULED: &[(u16, &str)] = &[(200, "Scheduled"), (201, "Scheduled")];
-const LATER: &str = "Is not in this release.";
 
 macro_rules! by {
     ($handler:path) => {
@@ -76,14 +75,9 @@ const fn verb(
     Route::new(Post, path, name, OPERATE, handler)
         .says(about, RECEIPT)
         .does(Operation::Operate)
+        .asks(&[DRY_RUN])
         .takes(REASONED)
         .keyed()
-}
-
-const fn later(method: Method, path: &'static str, name: &'static str, access: Access) -> Route {
-    Route::new(method, path, name, access, by!(plain::later))
-        .says(LATER, &[])
-        .does(Operation::Admin)
 }
 
 /// Every route.
@@ -254,8 +248,28 @@ pub(super) static ROUTES: &[Route] = &[
         may("task", Kind::Text, "the open task"),
         may("output", Kind::Any, "its output; else `{}`"),
     ])),
-    later(Post, "/v1/tenants/{t}/instances/{id}/migrate", "migrate", OPERATE),
-    later(Post, "/v1/tenants/{t}/instances/{id}/reset", "reset", OPERATE),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/migrate",
+        "migrate",
+        "Moves the instance to another version of its definition, as that version's `migrations` say.",
+        by!(instances::migrate),
+    )
+    .takes(BodyShape::Members(&[REASON, must("to", Kind::Number, "the version to move to")])),
+    verb(
+        "/v1/tenants/{t}/instances/{id}/reset",
+        "reset",
+        "Begins a new instance as this one stood at an earlier version; this one does not move.",
+        by!(instances::reset),
+    )
+    .takes(BodyShape::Members(&[
+        REASON,
+        must("version", Kind::Number, "the version of this instance from which the new one begins"),
+        must("instance", Kind::Text, "the id of the new instance"),
+    ]))
+    .says(
+        "Begins a new instance as this one stood at an earlier version; this one does not move.",
+        &[(200, "Receipt"), (201, "Receipt")],
+    ),
     // Tasks and schedules.
     Route::new(Post, "/v1/tenants/{t}/tasks/lease", "lease_tasks", WORK, by!(tasks::lease))
         .says("Leases tasks of the named queues, waiting for the first one.", &[(200, "Leases")])
@@ -366,6 +380,52 @@ pub(super) static ROUTES: &[Route] = &[
         must("until", Kind::Text, "until when, exclusive"),
         REASON,
     ]))
+    .keyed(),
+    // Batches.
+    Route::new(Post, "/v1/tenants/{t}/batches", "put_batch", OPERATE, by!(batches::put))
+        .says("Begins a batch: one verb for every instance that a filter finds.", BATCHED)
+        .does(Operation::Admin)
+        .takes(BodyShape::Members(&[
+            must("name", Kind::Text, "its name: 1 to 64 of A-Z, a-z, 0-9, . _ and -"),
+            must(
+                "verb",
+                Kind::Text,
+                "cancel, terminate, pause, resume, retry, skip, migrate or reset",
+            ),
+            may("to", Kind::Number, "of migrate: the version to move to"),
+            may("version", Kind::Number, "of reset: the version from which to begin"),
+            may("filter", Kind::Object, "definition, version, status, state, tag; all must hold"),
+            may("rate", Kind::Number, "instances a second; 20 unless given"),
+            may("percent", Kind::Number, "the share of the instances; 100 unless given"),
+            may("dry_run", Kind::Flag, "only find out what would happen"),
+            may("stop_on_refusal", Kind::Flag, "the first refusal stops it; of migrate unless `false`"),
+            REASON,
+        ]))
+        .keyed(),
+    Route::new(Get, "/v1/tenants/{t}/batches", "batches", READ, by!(batches::list))
+        .says("Lists batches.", &[(200, "Batches")]),
+    Route::new(Get, "/v1/tenants/{t}/batches/{name}", "batch", READ, by!(batches::get))
+        .says("Tells how far a batch has come, and who refused why.", &[(200, "Batch")]),
+    Route::new(
+        Post,
+        "/v1/tenants/{t}/batches/{name}/stop",
+        "stop_batch",
+        OPERATE,
+        by!(batches::stop),
+    )
+    .says("Stops a batch where it is; what it has done stands.", BATCHED)
+    .does(Operation::Admin)
+    .takes(REASONED)
+    .keyed(),
+    Route::new(
+        Delete,
+        "/v1/tenants/{t}/batches/{name}",
+        "remove_batch",
+        OPERATE,
+        by!(batches::remove),
+    )
+    .says("Removes a batch that has ended.", BATCHED)
+    .does(Operation::Admin)
     .keyed(),
     // Tenants.
     Route::new(Post, "/v1/tenants", "put_tenant", GOVERN, by!(admin::put_tenant))

@@ -3,7 +3,7 @@
 //! Each verb is one request with the same words as the API. Waiting (`--wait`) is the client's: it reads until
 //! the instance rests or has ended, because an answer that is held back would tie up a server for nothing.
 //!
-//! Deliberately absent: migrate, reset and trace. They come with the releases that can do them.
+//! Deliberately absent: many instances at once; `batch` does that.
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
@@ -51,6 +51,10 @@ pub(crate) enum Verb {
     Retry(Retry),
     /// Drop the event that made an instance faulted, or complete an open task in its worker's stead.
     Skip(Skip),
+    /// Move an instance to another version of its definition.
+    Migrate(Migrate),
+    /// Begin a new instance as this one stood at an earlier version.
+    Reset(Reset),
 }
 
 /// `instance start`.
@@ -130,6 +134,9 @@ pub(crate) struct Operate {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
+    /// Show what would happen; nothing is written.
+    #[arg(long)]
+    dry_run: bool,
     /// Refuse it unless the instance is at this version (`born.version`, as `get` shows it).
     #[arg(long, alias = "expect", value_parser = super::version_tag, value_name = "VERSION")]
     if_match: Option<String>,
@@ -161,6 +168,29 @@ pub(crate) struct Skip {
     operate: Operate,
 }
 
+/// `instance migrate`.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// The version to move to.
+    #[arg(long, value_name = "VERSION")]
+    to: u32,
+    #[command(flatten)]
+    operate: Operate,
+}
+
+/// `instance reset`.
+#[derive(Debug, Args)]
+pub(crate) struct Reset {
+    /// The version of the instance from which the new one begins, as `history` shows it.
+    #[arg(long, value_name = "VERSION")]
+    to_version: u64,
+    /// Id of the new instance.
+    #[arg(long, value_parser = super::instance_id, value_name = "ID")]
+    as_instance: String,
+    #[command(flatten)]
+    operate: Operate,
+}
+
 /// Runs a verb.
 pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> {
     match verb {
@@ -185,6 +215,13 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
                 more["output"] = payload::value("--output", &output)?;
             }
             operate.run_with("skip", Undoable::No, more, session).await
+        }
+        Verb::Migrate(Migrate { to, operate }) => {
+            operate.run_with("migrate", Undoable::No, json!({ "to": to }), session).await
+        }
+        Verb::Reset(Reset { to_version, as_instance, operate }) => {
+            let more = json!({ "version": to_version, "instance": as_instance });
+            operate.run_with("reset", Undoable::Yes, more, session).await
         }
     }
 }
@@ -268,11 +305,12 @@ impl Operate {
     ) -> Result<Exit, Failure> {
         let mut body = more;
         body["reason"] = self.reason.as_str().into();
-        if undoable == Undoable::No && !self.yes && !session.is_curl() {
+        if undoable == Undoable::No && !self.yes && !self.dry_run && !session.is_curl() {
             super::confirm(&format!("{verb} {}? It cannot be taken back.", self.id))?;
         }
         let path = session.path(&format!("/instances/{}/{verb}", self.id));
         let request = Request::post(path, Body::Json(body))
+            .with("dry_run", self.dry_run.then_some(true))
             .keyed(self.key.as_deref())
             .header("If-Match", quoted(self.if_match.as_deref()));
         let Some(reply) = session.run(&request).await? else { return Ok(Exit::Ok) };

@@ -21,6 +21,7 @@ use session::{Global, Session};
 
 pub(crate) mod again;
 pub(crate) mod backup;
+pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod certs;
 pub(crate) mod cluster;
@@ -81,6 +82,9 @@ enum Noun {
     /// Start instances by the calendar.
     #[command(subcommand)]
     Schedule(schedule::Verb),
+    /// Carry out an operator's verb for many instances.
+    #[command(subcommand)]
+    Batch(batch::Verb),
     /// Make tenants, their keys and quotas.
     #[command(subcommand)]
     Tenant(tenant::Verb),
@@ -142,6 +146,7 @@ fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure
         Noun::Instance(verb) => once(instance::run(verb, &session()?)),
         Noun::Task(verb) => once(task::run(verb, &session()?)),
         Noun::Worker(verb) => crate::serve::block_on(worker::run(verb, &session()?)),
+        Noun::Batch(verb) => once(batch::run(verb, &session()?)),
         Noun::Schedule(verb) => once(schedule::run(verb, &session()?)),
         Noun::Tenant(verb) => once(tenant::run(verb, &session()?)),
         Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?, build)),

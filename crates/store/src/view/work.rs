@@ -186,6 +186,27 @@ impl View {
         })
     }
 
+    /// Returns the first queue behind another one with a task that may be leased at some time, and the earliest such time.
+    ///
+    /// # Errors
+    /// As every question.
+    pub fn oldest_ready(
+        &self,
+        after: Option<&(TenantId, Box<str>)>,
+    ) -> Result<Option<(TenantId, Box<str>, Timestamp)>, StoreError> {
+        self.ask("look for the oldest task of a queue", |connection| {
+            let after = after.map_or(("", ""), |(tenant, queue)| (tenant.as_str(), &**queue));
+            let found = tasks::oldest_ready(connection, after)?;
+            let bad = |name: &String| Fault::row("tasks", name.clone(), "no name of a tenant");
+            found
+                .map(|(name, queue, ready)| {
+                    let tenant = TenantId::parse(&name).map_err(|_| bad(&name))?;
+                    Ok((tenant, queue.into(), Timestamp(ready)))
+                })
+                .transpose()
+        })
+    }
+
     /// Returns the open tasks of a tenant above a place (birth of the instance, version, number), in order.
     ///
     /// # Errors

@@ -170,6 +170,7 @@ impl World {
             key: &self.key,
             standing: self.standing.as_ref(),
             chart: Some(&self.chart),
+            other: None,
             bucket_epoch: 0,
             at: last.max(self.now),
             term: 3,

@@ -202,6 +202,7 @@ async fn a_childs_output_is_its_parents_event() {
     house.until("p-1", "done done").await;
     assert_eq!(house.fixture.read("p-1").await.output.unwrap().as_str(), r#"{"got":40}"#);
     house.is_empty().await;
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -211,6 +212,7 @@ async fn a_child_that_fails_is_its_parents_error() {
     let kid = house.kid().await;
     house.fixture.send(&kid, "fail", "k").await.unwrap();
     house.until("p-1", "failed failed").await;
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -222,6 +224,7 @@ async fn a_parent_that_leaves_cancels_its_child() {
     house.is_empty().await;
     let kid = house.child_of("child").await;
     assert_eq!(house.state(&kid).await.split(' ').next(), Some("cancelled"));
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,6 +237,7 @@ async fn a_delivery_whose_answer_is_lost_is_repeated_and_applied_once() {
     let heard = house.fixture.read("l-1").await.context;
     assert_eq!(heard.as_str(), r#"{"heard":[1,2,3]}"#, "once each, in order");
     assert!(house.local.carried.load(Ordering::SeqCst) >= 6);
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,6 +253,7 @@ async fn what_had_not_left_when_the_leader_stopped_leaves_under_the_next_one() {
     house.fixture.seat().hints().outbox.give(crate::message::OutboxMessage::Look);
     house.is_empty().await;
     assert_eq!(house.fixture.read("l-1").await.context.as_str(), r#"{"heard":[1,2,3]}"#);
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -267,6 +272,7 @@ async fn a_signal_to_nobody_is_refused_and_one_to_a_finished_instance_ignored_an
     // A signal that nothing takes is ignored, which is an answer: it is not sent again.
     assert_eq!(house.fixture.host.metrics().undeliverable.load(Ordering::Relaxed), 3);
     assert_eq!(house.fixture.read("l-1").await.version, 2);
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -277,6 +283,7 @@ async fn a_child_that_cannot_be_started_is_an_error_of_its_parent() {
     let output = house.fixture.read("p-1").await.output.unwrap();
     assert_eq!(output.as_str(), r#"{"why":"unknown_definition"}"#);
     house.is_empty().await;
+    house.fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -287,4 +294,5 @@ async fn a_terminated_child_is_told_and_a_terminated_parent_hears_nothing_more()
     house.fixture.operate(&kid, Verb::Terminate).await.unwrap();
     house.until("p-1", "failed failed").await;
     house.is_empty().await;
+    house.fixture.rebuilds_all().await;
 }

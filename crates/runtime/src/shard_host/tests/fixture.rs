@@ -11,8 +11,8 @@ use std::{
 use statehouse_chart::{Source, load};
 use statehouse_contract::{
     Actor, Command, CommandEnvelope, Consistency, DefinitionName, DefinitionRef, Digest,
-    InstanceId, InstanceKey, Json, Key, KeyText, Receipt, Rejection, Target, TenantId,
-    TraceContext, Verb, Version,
+    InstanceFilter, InstanceId, InstanceKey, Json, Key, KeyText, Receipt, Rejection, Target,
+    TenantId, TraceContext, Verb, Version,
 };
 use statehouse_contract::{Clock, NodeId, ShardId, Timestamp, view::InstanceView};
 
@@ -243,6 +243,19 @@ impl Fixture {
         let key = key(instance);
         let read = self.seat().instance(&key, Consistency::Linearizable, None, 5_000);
         read.await.unwrap()
+    }
+
+    /// Works every instance out anew at each of its versions: the fingerprints in its history say that it was so.
+    pub(super) async fn rebuilds_all(&self) {
+        let filter = InstanceFilter { all: true, ..InstanceFilter::of(tenant()) };
+        let (rows, _) = self.seat().list(&filter, None, 100).await.unwrap();
+        for row in rows {
+            for version in 1..=row.version {
+                let key = key(row.id.as_str());
+                let command = self.seat().adoption(&key, version, None).await;
+                assert!(command.is_ok(), "{} at {version}: {command:?}", row.id);
+            }
+        }
     }
 
     /// Makes the timer actor look now: the test's clock moves without it.

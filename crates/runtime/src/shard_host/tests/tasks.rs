@@ -1,6 +1,6 @@
 //! Tasks from the step that orders them to the report that ends them, through the doors that workers use.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Value;
 use statehouse_contract::{
@@ -192,6 +192,7 @@ async fn a_task_is_leased_completed_and_moves_its_instance_once() {
     assert_eq!(fixture.states("a").await, "done paid");
     let again = fixture.complete(&lease, r#"{"receipt": "r-1"}"#).await.unwrap();
     assert_eq!((again.body, again.replayed), (done.body, true));
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +205,7 @@ async fn a_claim_that_is_repeated_gets_the_leases_that_it_got() {
     let fixture = fixture.restart().await;
     let later = fixture.claim("pay", 1, "same").await.unwrap();
     assert_eq!(later.body, first.body);
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,6 +217,7 @@ async fn the_compensation_from_the_start_is_registered_before_the_lease_is_given
     let events: Vec<_> = history.items.iter().map(|row| row.event.as_str()).collect();
     assert_eq!(events, ["start", "start"], "the second one is the task's");
     assert_eq!(history.items[1].cause, "task");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,6 +237,7 @@ async fn a_worker_that_is_gone_loses_its_lease_and_what_it_says_later_is_not_tak
     assert_eq!((second.body["attempt"].as_u64(), second.token > first.token), (Some(2), true));
     fixture.complete(&second, r#"{"receipt": "r"}"#).await.unwrap();
     assert_eq!(fixture.states("a").await, "done paid");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -249,6 +253,7 @@ async fn heartbeats_keep_a_lease_alive_but_not_an_attempt_that_takes_too_long() 
     fixture.clock.advance(8_000);
     fixture.heartbeat(&lease).await.unwrap();
     fixture.pass(1_001, "its time is over", async |f| f.task_state("a").await == "waiting").await;
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -265,6 +270,7 @@ async fn an_output_that_does_not_fit_is_a_failed_attempt_and_says_so() {
     let no = fixture.complete(&last, "{}").await;
     assert_eq!(refused(no), "invalid_payload");
     assert_eq!(fixture.states("a").await, "compensating undoing", "the last attempt has failed");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -284,6 +290,7 @@ async fn a_failed_attempt_is_tried_again_and_a_code_for_which_that_is_in_vain_is
     assert_eq!(undo.body["compensation"], Value::Bool(true));
     fixture.complete(&undo, "{}").await.unwrap();
     assert_eq!(fixture.states("b").await, "done undone");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -300,6 +307,7 @@ async fn the_saga_waits_for_cancelled_work_that_a_worker_still_has() {
     let undo = fixture.lease("refund", "l3").await;
     fixture.complete(&undo, "{}").await.unwrap();
     assert_eq!(fixture.states("a").await, "done undone");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -316,6 +324,7 @@ async fn the_saga_goes_on_when_the_cancelled_works_lease_runs_out() {
     let undo = fixture.lease("refund", "l2").await;
     fixture.complete(&undo, "{}").await.unwrap();
     assert_eq!(fixture.states("a").await, "done undone");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -328,6 +337,7 @@ async fn the_saga_waits_for_nobody_when_the_cancelled_work_only_waited_for_its_n
     let undoing = async |f: &Fixture| !f.leases("refund", 1, "probe").await.is_empty();
     fixture.until("the refund may begin at once", undoing).await;
     assert_eq!(fixture.leases("pay", 1, "l2").await.len(), 0, "nobody pays any more");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,6 +359,7 @@ async fn a_task_that_no_transition_expects_to_fail_is_parked_until_an_operator_d
     let output = Json::empty_object();
     fixture.operate("a", Verb::Settle { task, output }).await.unwrap();
     assert_eq!(fixture.states("a").await, "done gone");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -363,6 +374,7 @@ async fn a_task_that_never_was_is_unknown_and_one_that_is_over_is_stale() {
     lease.id.version = 77;
     assert_eq!(refused(fixture.complete(&lease, "{}").await), "unknown_task");
     assert_eq!(refused(fixture.heartbeat(&lease).await), "unknown_task");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -379,6 +391,7 @@ async fn workers_that_race_never_get_the_same_task_and_instances_take_turns() {
     let all: Vec<String> = won.iter().flatten().chain(&first).map(|l| l.id.to_string()).collect();
     let different: BTreeSet<&String> = all.iter().collect();
     assert_eq!((all.len(), different.len()), (10, 10));
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -392,6 +405,7 @@ async fn a_paused_instance_keeps_the_result_of_its_task_until_it_goes_on() {
     fixture.operate("a", Verb::Resume).await.unwrap();
     let paid = async |f: &Fixture| f.states("a").await == "done paid";
     fixture.until("the result is taken", paid).await;
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -403,6 +417,7 @@ async fn a_lease_outlives_its_leader_and_its_token_counts_after_the_opening() {
     assert_eq!(fixture.leases("pay", 1, "l2").await.len(), 0, "it is still held");
     fixture.complete(&lease, r#"{"receipt": "r"}"#).await.unwrap();
     assert_eq!(fixture.states("a").await, "done paid");
+    fixture.rebuilds_all().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -413,6 +428,42 @@ async fn a_key_that_was_used_for_another_report_is_refused() {
     fixture.complete(&lease, r#"{"receipt": "r"}"#).await.unwrap();
     let no = fixture.complete(&lease, r#"{"receipt": "another"}"#).await.unwrap_err();
     assert_eq!(no.code, RejectionCode::KeyReused);
+    fixture.rebuilds_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_nobody_serves_for_an_hour_is_news_once_costs_nothing_and_loses_nothing() {
+    use std::sync::atomic::Ordering;
+
+    use crate::{queue_watch_actor::QueueWatchState, reign::Reign};
+
+    let fixture = fixture(&[PARKS]).await;
+    for n in 0..20 {
+        fixture.born("parks", &format!("i-{n}"), "{}").await;
+    }
+    let term = fixture.seat().log().numbers().term;
+    let reign = Arc::new(Reign::new(Arc::clone(fixture.seat()), term));
+    let late = || fixture.host.metrics().late_queues.load(Ordering::Relaxed);
+    let mut watch = QueueWatchState::new(reign);
+    watch.look().unwrap();
+    assert_eq!(late(), 0);
+    let applied = fixture.seat().log().view().applied();
+    fixture.clock.advance(3_600_000);
+    fixture.poke();
+    for _ in 0..3 {
+        watch.look().unwrap();
+        assert_eq!(late(), 1, "one queue, however many tasks wait in it");
+    }
+    assert_eq!(fixture.seat().log().view().applied(), applied, "to wait writes nothing");
+    assert_eq!(fixture.task_state("i-0").await, "ready");
+    let leases = fixture.leases("go", 20, "l").await;
+    assert_eq!(leases.len(), 20, "all of them are still there");
+    for lease in &leases {
+        assert_eq!(outcome(&fixture.complete(lease, "{}").await.unwrap()), "done");
+    }
+    watch.look().unwrap();
+    assert_eq!(late(), 0);
+    fixture.rebuilds_all().await;
 }
 
 #[test]

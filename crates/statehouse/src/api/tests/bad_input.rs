@@ -163,7 +163,21 @@ async fn paths_and_queries() {
         ("wait unit", get("/instances/a/watch?wait=5")),
         ("last event id", get("/instances/a/watch").header("last-event-id", "a b")),
         ("receipt key", get("/instances/a/receipts/%20")),
-        ("not in this release", Ask::post("/v1/tenants/acme/instances/a/migrate", "")),
+        (
+            "no version to move to",
+            Ask::post("/v1/tenants/acme/instances/a/migrate", r#"{"reason": "x"}"#),
+        ),
+        (
+            "no id of a new instance",
+            Ask::post(
+                "/v1/tenants/acme/instances/a/reset",
+                r#"{"reason": "x", "version": 2, "instance": "a b"}"#,
+            ),
+        ),
+        (
+            "no verb of a batch",
+            Ask::post("/v1/tenants/acme/batches", r#"{"name": "b", "reason": "x"}"#),
+        ),
         ("no queues", Ask::post("/v1/tenants/acme/tasks/lease", "")),
         ("no such node", Ask::post("/v1/cluster/nodes/9/drain", r#"{"reason": "x"}"#)),
         ("no reason", Ask::post("/v1/cluster/nodes/1/drain", "")),
@@ -204,7 +218,9 @@ async fn paths_and_queries() {
         wait unit -> 400 invalid_request: query parameter wait is "5"; it takes a duration such as 30s or 500ms
         last event id -> 400 invalid_request: header Last-Event-ID is not a position that Statehouse gave out: 1 to 4096 visible ASCII characters
         receipt key -> 400 invalid_request: path, segment {key}: idempotency key has ' ' at byte 0; allowed are visible ASCII characters
-        not in this release -> 400 invalid_request: POST /v1/tenants/{t}/instances/{id}/migrate is not in this release
+        no version to move to -> 400 invalid_request: the body lacks the member to: a non-negative integer (the version to move to)
+        no id of a new instance -> 400 invalid_request: body member instance: instance id has ' ' at byte 1; allowed are A-Z, a-z, 0-9, . _ and -
+        no verb of a batch -> 400 invalid_request: the body lacks the member verb: a text (cancel, terminate, pause, resume, retry, skip, migrate or reset)
         no queues -> 400 invalid_request: the body lacks the member queues: a list of texts (the queues that the worker serves)
         no such node -> 400 invalid_request: path, segment {n}: "9" is no member; there are n1.1
         no reason -> 400 invalid_request: the body lacks the member reason: a text (why, for the audit)

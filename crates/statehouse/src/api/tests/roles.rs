@@ -38,6 +38,10 @@ fn ask(route: &Route, tenant: &str) -> Ask {
         "backfill_schedule" => {
             r#"{"from": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z", "reason": "x"}"#
         }
+        "migrate" => r#"{"to": 2, "reason": "x"}"#,
+        "reset" => r#"{"version": 1, "instance": "i", "reason": "x"}"#,
+        "put_batch" => r#"{"name": "b", "verb": "cancel", "reason": "x"}"#,
+        "stop_batch" => r#"{"reason": "x"}"#,
         "lease_tasks" => r#"{"queues": ["q"], "worker": "w"}"#,
         "heartbeat_task" | "complete_task" => r#"{"token": 1}"#,
         "fail_task" => r#"{"token": 1, "code": "c"}"#,
@@ -109,6 +113,11 @@ async fn each_role_opens_its_routes_and_no_others() {
         ..x..x. POST /v1/tenants/{t}/schedules/{name}/pause
         ..x..x. POST /v1/tenants/{t}/schedules/{name}/resume
         ..x..x. POST /v1/tenants/{t}/schedules/{name}/backfill
+        ..x..x. POST /v1/tenants/{t}/batches
+        xxx..x. GET /v1/tenants/{t}/batches
+        xxx..x. GET /v1/tenants/{t}/batches/{name}
+        ..x..x. POST /v1/tenants/{t}/batches/{name}/stop
+        ..x..x. DELETE /v1/tenants/{t}/batches/{name}
         .....x. POST /v1/tenants
         .....x. GET /v1/tenants
         .....x. GET /v1/tenants/{t}
