@@ -14,7 +14,7 @@ use statehouse_contract::{Build, Due, NodeId, Receipt, Rejection, ShardId, Times
 use statehouse_log::{Leadership, ProposeError, Urgency};
 use statehouse_store::{
     Body, Entry, Outcome,
-    entry::{DueChange, Parent, Pin, RowDigest, TaskChange},
+    entry::{DueChange, LeaseGiven, Parent, Pin, RowDigest, TaskChange},
 };
 use tracing::debug;
 
@@ -193,6 +193,9 @@ impl Reign {
                 earliest_timer(&moved.due),
                 !moved.outbox.is_empty(),
             ),
+            // A lease that nobody extends ends by itself, also where nothing else is pending.
+            Body::TaskLeased(leased) => (None, None, earliest_lease(&leased.leases), false),
+            Body::LeaseExtended(extended) => (None, None, Some(extended.until), false),
             _ => (None, None, None, false),
         };
         let applied = match self.seat.log().propose(entry, urgency).await {
@@ -307,6 +310,12 @@ fn earliest_timer(changes: &[DueChange]) -> Option<Timestamp> {
         DueChange::Arm { at, .. } | DueChange::Release { at, .. } => Some(*at),
     });
     armed.min()
+}
+
+fn earliest_lease(leases: &[LeaseGiven]) -> Option<Timestamp> {
+    let ends =
+        |lease: &LeaseGiven| lease.attempt_until.map_or(lease.until, |at| at.min(lease.until));
+    leases.iter().map(ends).min()
 }
 
 /// Turns the log's no into ours. Every variant but `Unknown` says that nothing was written.

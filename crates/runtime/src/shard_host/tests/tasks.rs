@@ -432,6 +432,41 @@ async fn a_key_that_was_used_for_another_report_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_tasks_that_are_due_at_once_are_each_given_to_one_worker_and_done() {
+    const INSTANCES: usize = 400;
+    const ITEMS: usize = 25;
+    const WORKERS: usize = 8;
+    let fixture = fixture(&[MANY]).await;
+    let items: Vec<usize> = (0..ITEMS).collect();
+    let input = serde_json::json!({ "items": items }).to_string();
+    let names: Vec<String> = (0..INSTANCES).map(|n| format!("i-{n}")).collect();
+    for some in names.chunks(50) {
+        futures::future::join_all(some.iter().map(|id| fixture.born("many", id, &input))).await;
+    }
+    let work = async |worker: usize| {
+        let mut done: Vec<String> = Vec::new();
+        for round in 0.. {
+            let leases = fixture.leases("many", 64, &format!("w-{worker}-{round}")).await;
+            if leases.is_empty() {
+                return done;
+            }
+            for lease in &leases {
+                let told = fixture.complete(lease, "{}").await.unwrap();
+                assert_eq!(outcome(&told), "done", "{}", lease.id);
+            }
+            done.extend(leases.iter().map(|lease| lease.id.to_string()));
+        }
+        done
+    };
+    let done = futures::future::join_all((0..WORKERS).map(work)).await.concat();
+    let different: BTreeSet<&String> = done.iter().collect();
+    assert_eq!((done.len(), different.len()), (INSTANCES * ITEMS, INSTANCES * ITEMS));
+    for id in &names {
+        assert_eq!(fixture.states(id).await, "done gone");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_nobody_serves_for_an_hour_is_news_once_costs_nothing_and_loses_nothing() {
     use std::sync::atomic::Ordering;
 
