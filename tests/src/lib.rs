@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod cluster;
+pub mod collector;
 mod cuts;
 pub mod load;
 pub mod member;

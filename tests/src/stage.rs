@@ -44,8 +44,19 @@ impl Stage {
     /// # Errors
     /// The node did not start; the error has what it wrote.
     pub fn open(folder: &Path) -> Result<Self, ServerError> {
+        Self::open_with(folder, &[])
+    }
+
+    /// Starts a node with more settings in its environment.
+    ///
+    /// # Errors
+    /// As [`Stage::open`].
+    pub fn open_with(folder: &Path, environment: &[(&str, &str)]) -> Result<Self, ServerError> {
         let address = free_address().expect("loopback has a free port");
-        let server = Server::start(launch(folder, &address), START_WITHIN)?;
+        let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(pair).collect();
+        let launch = Launch { environment, ..launch(folder, &address) };
+        let server = Server::start(launch, START_WITHIN)?;
         let token = token(&folder.join("data"));
         Ok(Self { folder: folder.to_owned(), server, token })
     }

@@ -74,7 +74,7 @@ impl House {
 
     fn hand(&self, name: &str) -> Hand {
         let mut command = Command::new(binary());
-        command.args(["--servers", &self.stage.server.address().to_string(), "--token-file"]);
+        command.args(["--servers", self.stage.server.address(), "--token-file"]);
         command.arg(self.stage.data().join("dev-token"));
         command.args([
             "worker", "run", "--queue", "dig", "--worker", name, "--exec", "sh", "-c", PROGRAM,

@@ -24,6 +24,7 @@ use statehouse_contract::{
 };
 use statehouse_log::Leadership;
 use statehouse_runtime::{Door, Seat};
+use statehouse_telemetry::{Leg, Span};
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tracing::warn;
 
@@ -215,7 +216,11 @@ impl Actor for Gate {
         // The permit stays with the work, however long the other side waits.
         let door = Door::for_admitted(Arc::clone(&state.seat), Arc::new(permit));
         tokio::spawn(async move {
-            let told = match decide(&door, *envelope).await {
+            let mut envelope = *envelope;
+            let span = Span::open(Leg::Gate, &envelope.trace);
+            span.set("statehouse.shard", i64::from(shard.0));
+            envelope.trace = span.context().clone();
+            let told = match decide(&door, envelope).await {
                 Ok(receipt) => Told::Receipt(Box::new(receipt)),
                 Err(no) => Told::Rejected(Box::new(no)),
             };

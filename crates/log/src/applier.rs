@@ -26,6 +26,8 @@ use statehouse_store::{
     Applied, Chain, Committed, Entry, Outcome, StoreError, View, log_file::LogPosition,
 };
 
+use statehouse_telemetry::{Leg, Span};
+
 use crate::{
     engine::{self, AppliedMark, Engine, EngineEntry},
     error::{Failure, LogError},
@@ -304,6 +306,7 @@ impl Applier {
             })
             .collect();
         let mark = self.mark.encode();
+        let spans = spans(self.shard, &steps);
         let applied = loop {
             match self.rows.apply(&batch, &mark) {
                 Ok(applied) => break applied,
@@ -318,6 +321,7 @@ impl Applier {
                 Err(source) => return Err(LogError::Rows { shard: self.shard, source }),
             }
         };
+        drop(spans);
         self.room.write_succeeded();
         let marked = applied.iter().rev().find_map(|one| match &one.outcome {
             Outcome::Written(written) => Some((one.position, written.state?)),
@@ -390,6 +394,22 @@ impl Applier {
             self.failure.share(failure);
         }
     }
+}
+
+/// Opens a span for each entry whose trace is sampled; it is as long as the transaction.
+fn spans(shard: ShardId, steps: &[Step]) -> Vec<Span> {
+    let open = |step: &Step| {
+        let trace = &step.entry.as_ref()?.header.trace;
+        let span = Span::open(Leg::Apply, trace);
+        if !span.is_real() {
+            return None;
+        }
+        span.set("statehouse.shard", i64::from(shard.0));
+        span.set("statehouse.position", i64::try_from(step.position.index).unwrap_or(i64::MAX));
+        span.set("statehouse.batch", i64::try_from(steps.len()).unwrap_or(i64::MAX));
+        Some(span)
+    };
+    steps.iter().filter_map(open).collect()
 }
 
 fn answer(steps: Vec<Step>, applied: Vec<Applied>) {

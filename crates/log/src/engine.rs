@@ -20,7 +20,10 @@ use openraft::{
     vote::RaftLeaderId,
 };
 
-use statehouse_contract::codec::{self, CodecError};
+use statehouse_contract::{
+    TraceContext,
+    codec::{self, CodecError},
+};
 use statehouse_store::{
     Applied, Entry,
     log_file::{LogPosition, LogRecord, RecordKind, StoredVote},
@@ -81,6 +84,8 @@ impl fmt::Display for Peer {
 pub(crate) struct Proposed {
     pub(crate) frame: Arc<[u8]>,
     pub(crate) entry: Option<Arc<Entry>>,
+    /// Where its proposal stands in a trace, on the node that made it; never sent.
+    pub(crate) trace: Option<Arc<TraceContext>>,
 }
 
 impl Proposed {
@@ -225,7 +230,9 @@ pub(crate) fn weight(entry: &EngineEntry) -> usize {
 pub(crate) fn entry(record: LogRecord) -> Result<EngineEntry, CodecError> {
     let payload = match record.kind {
         RecordKind::Blank => EntryPayload::Blank,
-        RecordKind::Entry => EntryPayload::Normal(Proposed { frame: record.frame, entry: None }),
+        RecordKind::Entry => {
+            EntryPayload::Normal(Proposed { frame: record.frame, entry: None, trace: None })
+        }
         RecordKind::Membership => {
             let stored: StoredMembers = codec::decode(&record.frame)?;
             EntryPayload::Membership(stored.engine()?)

@@ -13,7 +13,7 @@ use std::{
 };
 
 use openraft::{
-    AnyError, RaftNetworkFactory, RaftNetworkV2,
+    AnyError, EntryPayload, RaftNetworkFactory, RaftNetworkV2,
     errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
     network::{Backoff, RPCOption, RPCTypes},
     raft::{
@@ -22,11 +22,12 @@ use openraft::{
     },
 };
 
-use statehouse_contract::{NodeId, ShardId};
+use statehouse_contract::{NodeId, ShardId, TraceContext};
+use statehouse_telemetry::{Leg, Span};
 
 use crate::{
     catch_up,
-    engine::{self, Engine, EngineVote, Peer, Reign},
+    engine::{self, Engine, EngineEntry, EngineVote, Peer, Reign},
     proposal::node,
     rows::SnapshotFile,
     transport::{Appended, Lane, LogRequest, LogResponse, Transport, TransportError},
@@ -123,6 +124,9 @@ impl Told {
 /// Pauses before a replica that was not reachable is tried again; the last one stays.
 const PAUSES_MS: [u64; 4] = [20, 50, 100, 200];
 
+/// Most spans of one append.
+const SPANS_MAX: usize = 32;
+
 /// How long a follower may take to make entries durable.
 pub(crate) const APPEND_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -192,6 +196,21 @@ impl Way {
         TransportError::Broken { to: self.to, what: "the answer is of another kind".to_owned() }
     }
 
+    /// Opens a span for each entry on its way whose trace is sampled.
+    fn spans(&self, entries: &[EngineEntry]) -> Vec<Span> {
+        let traced = entries.iter().filter_map(|entry| match &entry.payload {
+            EntryPayload::Normal(proposed) => proposed.trace.as_deref(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        });
+        let open = |trace: &TraceContext| {
+            let span = Span::open(Leg::Replicate, trace);
+            span.set("statehouse.peer", self.to.to_string());
+            span.set("statehouse.shard", i64::from(self.shard.0));
+            span
+        };
+        traced.take(SPANS_MAX).map(open).collect()
+    }
+
     async fn vote_of(
         &self,
         request: LogRequest,
@@ -230,7 +249,9 @@ impl RaftNetworkV2<Engine> for Way {
             committed: rpc.leader_commit.as_ref().map(engine::position),
             echo: self.told.echo(&self.word),
         };
+        let spans = self.spans(&rpc.entries);
         let answer = self.ask(lane, request, &option).await;
+        drop(spans);
         let has_room = matches!(answer, Ok(LogResponse::Append { .. }));
         match answer {
             Ok(

@@ -314,7 +314,7 @@ async fn the_engine_writes_nothing_of_another_term_whatever_was_believed_when_it
         let before = replica.tail.extent().1;
         let entry = marker(term);
         let frame = statehouse_contract::codec::encode(&entry).unwrap().into();
-        let proposed = engine::Proposed { frame, entry: Some(Arc::new(entry)) };
+        let proposed = engine::Proposed { frame, entry: Some(Arc::new(entry)), trace: None };
         let slot = replica.slots.take().unwrap();
         let ended = proposal::write(&replica, proposed, term, slot).await;
         match ended {

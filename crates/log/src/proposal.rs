@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 
 use statehouse_contract::{NodeId, codec, limits};
 use statehouse_store::{Applied, Entry};
+use statehouse_telemetry::{Leg, Span};
 
 use crate::{
     engine::{Engine, Proposed, Reign},
@@ -97,7 +98,10 @@ pub(crate) async fn propose(
     }
     admit(replica, term, urgency)?;
     let slot = replica.slots.take().ok_or(ProposeError::Overloaded)?;
-    let proposed = Proposed { frame: frame.into(), entry: Some(Arc::new(entry)) };
+    let span = Span::open(Leg::Propose, &entry.header.trace);
+    span.set("statehouse.shard", i64::from(replica.shard.0));
+    let trace = span.is_real().then(|| Arc::new(span.context().clone()));
+    let proposed = Proposed { frame: frame.into(), entry: Some(Arc::new(entry)), trace };
     write(replica, proposed, term, slot).await
 }
 

@@ -19,10 +19,11 @@ use std::sync::{
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use statehouse_chart::Chart;
 use statehouse_contract::{
-    Command, Due, InstanceKey, Receipt, Rejection, RejectionCode, Timestamp, Verb, invariant,
-    invariant::InvariantId,
+    Command, CommandEnvelope, Due, InstanceKey, Key, Receipt, Rejection, RejectionCode, Timestamp,
+    TraceContext, Verb, invariant, invariant::InvariantId,
 };
-use statehouse_store::{Body, entry::Pin};
+use statehouse_store::{Body, Entry, entry::Pin};
+use statehouse_telemetry::{Span, carry_all};
 use tracing::{debug, error};
 
 use crate::{
@@ -71,6 +72,8 @@ struct Awake {
     standing: Option<Standing>,
     chart: Option<Arc<Chart>>,
     bucket_epoch: u32,
+    /// The trace of its last move, if this actor has seen it.
+    trace: Option<TraceContext>,
 }
 
 /// The chart by which a command is judged, and the version to which a migration goes.
@@ -106,7 +109,7 @@ impl Actor for InstanceActor {
     ) -> Result<(), ActorProcessingErr> {
         let InstanceMessage::Deliver(delivery) = message;
         let Delivery { ask, permit, reply } = *delivery;
-        let (answer, mut next) = state.work(&ask).await;
+        let (answer, mut next) = state.work_in_sight(&ask).await;
         // The caller may have gone; the log has not.
         let _ = reply.send(answer);
         if next == Next::GoOn {
@@ -122,6 +125,43 @@ impl Actor for InstanceActor {
 }
 
 impl InstanceState {
+    /// Takes one delivery to its end; lines that are written meanwhile tell its trace and conversation.
+    async fn work_in_sight(&mut self, ask: &Ask) -> (Reply, Next) {
+        let CommandEnvelope { trace, correlation, .. } = &ask.envelope;
+        if !trace.is_some() && correlation.is_none() {
+            return self.work(ask).await;
+        }
+        carry_all(trace, correlation.as_ref(), self.work(ask)).await
+    }
+
+    /// Says in the span of a move what it was, and which moves it follows: the one before, and the one that set a timer.
+    fn tell_move(&mut self, span: &Span, moved: Option<Moved>) {
+        let Some(moved) = moved else { return };
+        let Some(awake) = self.awake.as_ref() else { return };
+        let last = awake.standing.as_ref().map_or(0, |standing| standing.version.version);
+        if span.is_real() {
+            span.set("statehouse.version", i64::try_from(moved.version).unwrap_or(i64::MAX));
+            span.set("statehouse.event", moved.event);
+            span.set("statehouse.states", moved.states);
+            let before = match &awake.trace {
+                Some(trace) => Some(trace.clone()),
+                None if last > 0 => self.reign.trace_at(&self.key, last),
+                None => None,
+            };
+            if let Some(before) = before {
+                span.link(&before);
+            }
+            if let Some(set_at) = moved.set_at.filter(|set_at| *set_at != last)
+                && let Some(set) = self.reign.trace_at(&self.key, set_at)
+            {
+                span.link(&set);
+            }
+        }
+        if let Some(awake) = self.awake.as_mut() {
+            awake.trace = Some(moved.trace);
+        }
+    }
+
     /// Takes one delivery to its end.
     async fn work(&mut self, ask: &Ask) -> (Reply, Next) {
         let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
@@ -191,7 +231,7 @@ impl InstanceState {
         };
         let (standing, bucket_epoch) = (found.standing, found.bucket_epoch);
         self.keys = found.keys;
-        self.awake = Some(Awake { standing, chart, bucket_epoch });
+        self.awake = Some(Awake { standing, chart, bucket_epoch, trace: None });
         Ok(())
     }
 
@@ -249,9 +289,11 @@ impl InstanceState {
     async fn propose(&mut self, ask: &Ask, draft: Draft, chart: Option<Arc<Chart>>) -> Outcome {
         let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
         let Draft { entry, next } = draft;
+        let moved = Moved::of(&entry);
         let before = ask.mark_proposed();
         match self.reign.propose(entry).await {
             Proposed::Applied(applied) => {
+                self.tell_move(&ask.span, moved);
                 if let Some(next) = next {
                     self.adopt(next, &applied, chart);
                 }
@@ -374,6 +416,39 @@ impl InstanceState {
                 (rejected(Rejection::gateway(RejectionCode::Internal, detail)), Next::GoOn)
             }
         }
+    }
+}
+
+/// What a span says of a move.
+struct Moved {
+    version: u64,
+    event: String,
+    states: String,
+    trace: TraceContext,
+    /// The version that set the timer which fired.
+    set_at: Option<u64>,
+}
+
+impl Moved {
+    fn of(entry: &Entry) -> Option<Self> {
+        let Body::Transitioned(moved) = &entry.body else { return None };
+        let trace = entry.header.trace.clone();
+        if !trace.is_sampled() {
+            // Nobody reads the words; the next move may want to know that there is nothing to follow.
+            let (event, states) = (String::new(), String::new());
+            return Some(Self { version: moved.version, event, states, trace, set_at: None });
+        }
+        let set_at = match &moved.key {
+            Some(Key::Timer { generation, .. }) => Some(*generation),
+            _ => None,
+        };
+        Some(Self {
+            version: moved.version,
+            event: moved.cause.event.to_string(),
+            states: moved.to.join(" "),
+            trace,
+            set_at,
+        })
     }
 }
 

@@ -10,8 +10,11 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use statehouse_contract::{CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection, Target};
+use statehouse_contract::{
+    Command, CommandEnvelope, InstanceKey, KeyHash, Receipt, Rejection, Target,
+};
 use statehouse_store::entry::TaskKey;
+use statehouse_telemetry::{Leg, Sampling, Span};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admitted, Permit};
@@ -29,6 +32,28 @@ pub enum Reply {
     Stale,
 }
 
+/// Opens the span of a decision. What is due begins a trace of its own, if it is drawn.
+fn traced(envelope: &CommandEnvelope) -> Span {
+    let span = match (&envelope.command, &envelope.target) {
+        (Command::Fire { .. }, Target::Instance(key)) => {
+            Span::root(Leg::Fire, Sampling::here().draws(Some(&key.tenant), Some(key)))
+        }
+        _ => Span::open(Leg::Decide, &envelope.trace),
+    };
+    if span.is_real() {
+        if let Some(tenant) = envelope.target.tenant() {
+            span.set("statehouse.tenant", tenant.to_string());
+        }
+        if let Target::Instance(key) = &envelope.target {
+            span.set("statehouse.instance", key.instance.to_string());
+        }
+        if let Some(correlation) = &envelope.correlation {
+            span.set("statehouse.correlation", correlation.to_string());
+        }
+    }
+    span
+}
+
 /// A command that somebody waits for. Both sides hold it: if the actor ends before it answers, the sender sends it again
 /// and knows whether it may have been proposed.
 #[derive(Debug)]
@@ -37,6 +62,8 @@ pub struct Ask {
     pub envelope: CommandEnvelope,
     /// The name of its receipt.
     pub hash: KeyHash,
+    /// The span of its decision, if its trace is sampled; it ends with the command.
+    pub span: Span,
     may_be_proposed: AtomicBool,
     /// Given back with the command, so never while an actor works on it.
     _admitted: Option<Admitted>,
@@ -51,9 +78,12 @@ impl Ask {
 
     /// Takes a command that was let in with this permit, if with any.
     #[must_use]
-    pub fn admitted(envelope: CommandEnvelope, admitted: Option<Admitted>) -> Self {
+    pub fn admitted(mut envelope: CommandEnvelope, admitted: Option<Admitted>) -> Self {
         let hash = envelope.key_hash();
-        Self { envelope, hash, may_be_proposed: AtomicBool::new(false), _admitted: admitted }
+        let span = traced(&envelope);
+        // Whatever comes of it hangs below its decision: the entry, its rows, its tasks.
+        envelope.trace = span.context().clone();
+        Self { envelope, hash, span, may_be_proposed: AtomicBool::new(false), _admitted: admitted }
     }
 
     /// Says that the log gets to see it now: from here on only the log's answer is certain. Returns what was said before.

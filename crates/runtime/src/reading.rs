@@ -12,7 +12,7 @@ use std::sync::Arc;
 use statehouse_chart::{Chart, Snapshot, Source, load};
 use statehouse_contract::{
     Consistency, DefinitionRef, Digest, Due, InstanceKey, Json, KeyHash, Receipt, Rejection,
-    RejectionCode, Target, TenantId, Timestamp,
+    RejectionCode, Target, TenantId, Timestamp, TraceContext,
     limits::{DUE_BATCH_MAX, FINISHED_KEEP_MS, RECEIPT_KEEP_MS_MIN},
 };
 use statehouse_store::{
@@ -219,6 +219,14 @@ impl Reign {
             trace: statehouse_contract::TraceContext::default(),
             correlation: None,
         }
+    }
+
+    /// Returns the trace of an instance's move to a version, if it was traced.
+    #[must_use]
+    pub fn trace_at(&self, key: &InstanceKey, version: u64) -> Option<TraceContext> {
+        let page = self.view().history(key, version.checked_sub(1)?, 1).ok()??;
+        let trace = page.rows.into_iter().next()?.record.entry.header.trace;
+        trace.is_some().then_some(trace)
     }
 
     /// Reads what is due now.

@@ -25,6 +25,7 @@ use statehouse_contract::{
     Target, TaskId, TenantId, TraceContext,
     limits::{DEADLINE_MS_DEFAULT, ERROR_MESSAGE_BYTES_MAX, OUTPUT_BYTES_MAX},
 };
+use statehouse_telemetry::{Leg, Span};
 use tokio::{
     task::{JoinError, JoinSet},
     time::{Instant, sleep, sleep_until},
@@ -69,6 +70,7 @@ pub(crate) struct OwnWorkerState {
 #[derive(Debug, Deserialize)]
 struct Leased {
     id: String,
+    queue: String,
     instance: String,
     input: serde_json::Value,
     attempt: u32,
@@ -242,20 +244,27 @@ async fn work(reign: &Reign, kind: &Arc<dyn Kind>, tenant: TenantId, task: Lease
     };
     let key = InstanceKey { tenant, instance };
     let mut until = Instant::now() + Duration::from_millis(task.lease_ms);
+    let ordered = task.traceparent.as_deref().and_then(|text| TraceContext::parse(text, None));
+    let ordered = ordered.unwrap_or_default();
+    let span = Span::open(Leg::Task, &ordered);
+    span.link(&ordered);
+    span.set_with("messaging.destination.name", || task.queue.clone());
+    span.set_with("statehouse.task", || task.id.clone());
+    span.set("statehouse.attempt", i64::from(task.attempt));
+    let trace = span.context().clone();
     let given = Work {
         instance: key.clone(),
         task: task.id.clone(),
         input: task.input,
         attempt: task.attempt,
         idempotency_key: task.idempotency_key,
-        traceparent: task.traceparent.clone(),
+        traceparent: trace.is_some().then(|| trace.to_string()),
     };
     // A task of its own, so that a panic ends this attempt alone; aborted when this future is dropped.
     let mut running = tokio::task::JoinSet::new();
     running.spawn(kind.run(given));
     let beat = Duration::from_millis(task.lease_ms) / HEARTBEAT_SHARE;
     let mut next = Instant::now() + beat;
-    let trace = task.traceparent.as_deref().and_then(|text| TraceContext::parse(text, None));
     let report = Report { reign, key: &key, task: &id, token: task.token, trace };
     let ended = loop {
         tokio::select! {
@@ -305,7 +314,7 @@ struct Report<'a> {
     key: &'a InstanceKey,
     task: &'a TaskId,
     token: u64,
-    trace: Option<TraceContext>,
+    trace: TraceContext,
 }
 
 impl Report<'_> {
@@ -314,7 +323,7 @@ impl Report<'_> {
             fingerprint: Digest::of(&statehouse_contract::codec::bare(&command)),
             command,
             key: Key::Task { task: self.task.clone(), token: self.token, verb: verb.into() },
-            trace: self.trace.clone().unwrap_or_default(),
+            trace: self.trace.clone(),
             ..blank(Target::Instance(self.key.clone()))
         }
     }

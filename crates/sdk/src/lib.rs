@@ -55,6 +55,7 @@ mod servers;
 mod sse;
 mod task_calls;
 mod tls;
+mod trace;
 mod watch;
 mod worker;
 

@@ -25,6 +25,7 @@ use crate::{
     client::Client,
     outcome::Outcome,
     task_calls::{Claim, LeasedTask},
+    trace,
 };
 
 /// How long a lease call waits at the server for the first task.
@@ -297,6 +298,9 @@ impl Attempt {
         R: Future<Output = Result<O, TaskError>> + Send + 'static,
     {
         let mut until = Instant::now() + Duration::from_millis(task.lease_ms);
+        // Open until this attempt has ended; whatever it asks for and reports hangs below it.
+        let mut task = task;
+        let _span = trace::open(&mut task);
         let input = match serde_json::from_value(task.input.clone()) {
             Ok(input) => input,
             Err(error) => {

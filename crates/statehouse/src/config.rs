@@ -20,6 +20,8 @@ use serde::Deserialize;
 
 use statehouse_contract::limits;
 
+use statehouse_telemetry::{OutletSettings, Sampling};
+
 use crate::builtin;
 
 pub(crate) use cluster::{ClusterSettings, Distance};
@@ -122,6 +124,55 @@ pub(crate) struct TelemetrySettings {
     pub(crate) level: String,
     /// The form of its lines.
     pub(crate) format: LineFormat,
+    /// The collector's base URL for OTLP over HTTP; empty: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else nobody.
+    pub(crate) otlp: String,
+    /// The name under which spans and numbers leave; empty: as `OTEL_SERVICE_NAME` says, else `statehouse`.
+    pub(crate) service: String,
+    /// `deployment.environment.name`; empty: none.
+    pub(crate) environment: String,
+    /// Whether ingress, shards and rows leave as services of their own.
+    pub(crate) split_services: bool,
+    /// The share of requests and timers that are traced, in parts of a million.
+    pub(crate) trace_per_million: u32,
+    /// Tenants of which everything is traced.
+    pub(crate) trace_tenants: String,
+    /// Instances (`tenant/instance`) of which everything is traced.
+    pub(crate) trace_instances: String,
+}
+
+impl TelemetrySettings {
+    /// Returns where spans and numbers go; nothing where nobody collects them.
+    pub(crate) fn outlet(&self, node: &NodeSettings) -> Option<OutletSettings> {
+        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let is_off =
+            set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let standard = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+        let is_named =
+            !self.otlp.is_empty() || standard.into_iter().any(|name| set(name).is_some());
+        if is_off || !is_named {
+            return None;
+        }
+        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+        let service = some(&self.service).or_else(|| set("OTEL_SERVICE_NAME"));
+        Some(OutletSettings {
+            endpoint: some(&self.otlp),
+            service: service.unwrap_or_else(|| "statehouse".to_owned()),
+            instance: format!("n{}", node.number),
+            environment: some(&self.environment),
+            region: node.region.clone(),
+            split: self.split_services,
+        })
+    }
+
+    /// Returns what is traced.
+    pub(crate) fn sampling(&self) -> Sampling {
+        let list = |text: &str| -> Vec<String> {
+            let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+            parts.map(str::to_owned).collect()
+        };
+        let share = f64::from(self.trace_per_million) / 1_000_000.0;
+        Sampling::of(share, list(&self.trace_tenants), list(&self.trace_instances))
+    }
 }
 
 /// The form of a node's lines on standard error.

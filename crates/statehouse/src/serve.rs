@@ -57,6 +57,8 @@ pub(crate) const SETTINGS_FILE: &str = "node.toml";
 const BACKLOG: u32 = 1_024;
 
 /// What the end of a node may take after its API has stopped.
+/// How long the end waits for a collector to take what is left.
+const TELL_MAX: Duration = Duration::from_secs(1);
 const CLOSE_MAX: Duration = Duration::from_millis(limits::DRAIN_MS_MAX / 8);
 
 /// `statehouse serve`.
@@ -252,6 +254,8 @@ impl Started {
             why = house.failed() => Err(failed(&why)),
         };
         house.close(CLOSE_MAX).await;
+        // Off the runtime: it blocks until the collector has what waits, or for so long.
+        let _ = tokio::task::spawn_blocking(move || pipeline.close(TELL_MAX)).await;
         forget(&directory);
         end?;
         tracing::info!("stopped");
@@ -277,7 +281,11 @@ fn telemetry(settings: &Settings) -> Result<Pipeline, Failure> {
         LineFormat::Json => LogFormat::Json,
     };
     let lines = LogSettings { format, filter: settings.telemetry.level.clone() };
-    Pipeline::start(&lines).map_err(|error| {
+    let outlet = settings.telemetry.outlet(&settings.node);
+    if outlet.is_some() {
+        let _ = settings.telemetry.sampling().install();
+    }
+    Pipeline::start(&lines, outlet).map_err(|error| {
         Failure::usage(
             chain(&error),
             "`telemetry.level` takes error, warn, info, debug, trace, or a filter",

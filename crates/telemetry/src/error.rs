@@ -18,6 +18,12 @@ pub enum TelemetryError {
         #[source]
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The thread that sends spans did not start.
+    #[error("start the thread that sends spans")]
+    Outlet(#[source] std::io::Error),
+    /// The exporter of numbers did not come up.
+    #[error("start the exporter of metrics over OTLP")]
+    Otlp(#[source] opentelemetry_otlp::ExporterBuildError),
     /// This process has a subscriber already.
     #[error("install the log subscriber")]
     Subscriber(#[source] tracing_subscriber::util::TryInitError),

@@ -10,18 +10,30 @@
 //! Absent on purpose: a global meter. Whoever measures was given [`Meters`], so two nodes in one process
 //! (a test) do not count into one another.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use opentelemetry::{
     KeyValue,
     metrics::{Meter, MeterProvider as _},
 };
-use opentelemetry_sdk::{Resource, metrics::SdkMeterProvider};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{PeriodicReader, SdkMeterProvider},
+};
 use prometheus::{Encoder as _, TextEncoder};
 
 use statehouse_contract::{Operation, OutcomeClass};
 
-use crate::TelemetryError;
+use crate::{
+    TelemetryError,
+    outlet::{OutletSettings, resource},
+};
+
+/// How often numbers are told to the collector.
+const EVERY: Duration = Duration::from_secs(15);
+/// How long the collector may take for them.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Bounds for durations in seconds, from 100 us to 30 s: fine where the budgets are.
 pub const SECONDS: &[f64] = &[
@@ -165,6 +177,18 @@ impl Meters {
     /// # Errors
     /// Says why the exporter did not come up.
     pub fn start() -> Result<Self, TelemetryError> {
+        Self::begin(None)
+    }
+
+    /// Starts a registry that also tells its numbers to a collector, every few seconds, from a thread of its own.
+    ///
+    /// # Errors
+    /// Says why an exporter did not come up.
+    pub fn start_telling(settings: &OutletSettings) -> Result<Self, TelemetryError> {
+        Self::begin(Some(settings))
+    }
+
+    fn begin(telling: Option<&OutletSettings>) -> Result<Self, TelemetryError> {
         let registry = prometheus::Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
@@ -172,10 +196,31 @@ impl Meters {
             .without_target_info()
             .build()
             .map_err(TelemetryError::Metrics)?;
-        let provider = SdkMeterProvider::builder()
-            .with_resource(Resource::builder_empty().with_service_name("statehouse").build())
-            .with_reader(exporter)
-            .build();
+        let mut provider = SdkMeterProvider::builder().with_reader(exporter);
+        provider = match telling {
+            None => provider
+                .with_resource(Resource::builder_empty().with_service_name("statehouse").build()),
+            Some(settings) => {
+                let builder = opentelemetry_otlp::MetricExporter::builder()
+                    .with_http()
+                    .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+                    .with_timeout(PATIENCE);
+                let built = match &settings.endpoint {
+                    Some(base) => {
+                        let base = base.trim_end_matches('/');
+                        builder.with_endpoint(format!("{base}/v1/metrics")).build()
+                    }
+                    None => builder.build(),
+                };
+                let reader = PeriodicReader::builder(built.map_err(TelemetryError::Otlp)?)
+                    .with_interval(EVERY)
+                    .build();
+                provider
+                    .with_resource(resource(settings, settings.service.clone()))
+                    .with_reader(reader)
+            }
+        };
+        let provider = provider.build();
         let meter = provider.meter("statehouse");
         Ok(Self { meter, kept: Arc::new(Kept { registry, _provider: provider }) })
     }

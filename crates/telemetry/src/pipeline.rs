@@ -3,15 +3,27 @@
 //! Logs go to standard error, as text on a terminal and as JSON lines elsewhere, so that standard output
 //! stays what a command prints. Messages are constant text; what varies are fields.
 //!
-//! Absent on purpose: OTLP (a later delivery adds it behind this same face), log files and their rotation:
-//! whoever runs the process collects its standard error. Broken laws are counted by
-//! `runtime`, where the domains are that they stop.
+//! Spans leave over OTLP where a collector is named (`outlet.rs`), and so do the numbers, every few seconds; `/metrics` tells
+//! the same numbers to whoever asks.
+//!
+//! Absent on purpose: log files and their rotation: whoever runs the process collects its standard error. Broken laws are
+//! counted by `runtime`, where the domains are that they stop.
 
-use std::{fmt, io, io::IsTerminal as _};
+use std::{fmt, io, io::IsTerminal as _, time::Duration};
 
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter, util::SubscriberInitExt as _};
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, filter::filter_fn, fmt::MakeWriter, layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-use crate::{Meters, TelemetryError};
+use crate::{
+    Meters, TelemetryError,
+    lines::JsonLines,
+    outlet::{Outlet, OutletSettings},
+    spans::TARGET,
+};
 
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +69,9 @@ const QUIET: &str =
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     meters: Meters,
+    outlet: Option<Outlet>,
+    // The layer has a tracer of it.
+    _tracers: Option<SdkTracerProvider>,
 }
 
 impl Pipeline {
@@ -64,11 +79,47 @@ impl Pipeline {
     ///
     /// # Errors
     /// Says what did not come up; nothing is half started in a way that matters.
-    pub fn start(logs: &LogSettings) -> Result<Self, TelemetryError> {
-        let meters = Meters::start()?;
-        let subscriber = subscriber(logs, io::stderr, io::stderr().is_terminal())?;
+    pub fn start(
+        logs: &LogSettings,
+        outlet: Option<OutletSettings>,
+    ) -> Result<Self, TelemetryError> {
+        if outlet.is_some() {
+            // The exporters' HTTP client takes the process's choice; another part may have made the same one already.
+            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        }
+        let meters = match &outlet {
+            Some(settings) => Meters::start_telling(settings)?,
+            None => Meters::start()?,
+        };
+        let opened = outlet.map(Outlet::start).transpose().map_err(TelemetryError::Outlet)?;
+        let (tracers, outlet) = match opened {
+            Some((outlet, leaving)) => {
+                leaving.register(&meters);
+                (Some(provider(outlet.clone())), Some(outlet))
+            }
+            None => (None, None),
+        };
+        if let Some(tracers) = &tracers {
+            // For libraries that trace by themselves, such as the SDK's worker.
+            opentelemetry::global::set_tracer_provider(tracers.clone());
+        }
+        let tracer = tracers.as_ref().map(|tracers| tracers.tracer("statehouse"));
+        let subscriber = subscriber(logs, io::stderr, io::stderr().is_terminal(), tracer)?;
         subscriber.try_init().map_err(TelemetryError::Subscriber)?;
-        Ok(Self { meters })
+        Ok(Self { meters, outlet, _tracers: tracers })
+    }
+
+    /// Sends what waits, within a time. Blocks; whatever ends afterwards is dropped and counted.
+    pub fn close(&self, limit: Duration) {
+        if let Some(outlet) = &self.outlet {
+            outlet.close(limit);
+        }
+    }
+
+    /// Returns whether spans leave this process.
+    #[must_use]
+    pub const fn takes_spans(&self) -> bool {
+        self.outlet.is_some()
     }
 
     /// Returns the source of instruments.
@@ -78,10 +129,16 @@ impl Pipeline {
     }
 }
 
+/// What is sampled was decided before a span is made: everything that is made is taken.
+fn provider(outlet: Outlet) -> SdkTracerProvider {
+    SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).with_span_processor(outlet).build()
+}
+
 fn subscriber<W>(
     logs: &LogSettings,
     writer: W,
     colour: bool,
+    tracer: Option<SdkTracer>,
 ) -> Result<Box<dyn tracing::Subscriber + Send + Sync>, TelemetryError>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -91,14 +148,24 @@ where
         .map_err(|source| TelemetryError::Filter { filter: logs.filter.clone(), source })?;
     // A line that cannot be written is lost and nothing else: the library would report it on the standard error, where
     // the same full disk makes the report a panic.
-    let base = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(writer)
-        .log_internal_errors(false);
-    Ok(match logs.format {
-        LogFormat::Text => Box::new(base.with_ansi(colour && !no_color()).finish()),
-        LogFormat::Json => Box::new(base.json().flatten_event(true).finish()),
-    })
+    let base = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
+    let lines = match logs.format {
+        LogFormat::Text => base.with_ansi(colour && !no_color()).boxed(),
+        LogFormat::Json => base.event_format(JsonLines).boxed(),
+    };
+    // Lines are events, spans are for the collector: neither sees the other.
+    let lines = lines.with_filter(filter).with_filter(filter_fn(|metadata| metadata.is_event()));
+    let spans = tracer.map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_level(false)
+            .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET))
+    });
+    Ok(Box::new(tracing_subscriber::registry().with(spans).with(lines)))
 }
 
 fn no_color() -> bool {
@@ -138,7 +205,7 @@ mod tests {
         let page = Page::default();
         let logs = LogSettings { format, filter: filter.to_owned() };
         let target = page.clone();
-        let subscriber = subscriber(&logs, move || target.clone(), false).unwrap();
+        let subscriber = subscriber(&logs, move || target.clone(), false, None).unwrap();
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(shard = 3, "stepped down");
             tracing::debug!("too much");
@@ -158,6 +225,25 @@ mod tests {
     }
 
     #[test]
+    fn a_line_tells_the_trace_and_the_conversation_in_which_it_is_written() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let trace = statehouse_contract::TraceContext::parse(parent, None).unwrap();
+        let correlation = statehouse_contract::CorrelationId::parse("c-1").unwrap();
+        let page = Page::default();
+        let logs = LogSettings { format: LogFormat::Json, filter: "info".to_owned() };
+        let target = page.clone();
+        let subscriber = subscriber(&logs, move || target.clone(), false, None).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            let work = async { tracing::info!("decided") };
+            futures::executor::block_on(crate::carry_all(&trace, Some(&correlation), work));
+        });
+        let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((&line["correlation"], &line["message"]), (&"c-1".into(), &"decided".into()));
+    }
+
+    #[test]
     fn a_text_line_is_read_by_people() {
         let text = written(LogFormat::Text, "info");
         assert!(text.contains("stepped down shard=3"), "{text}");
@@ -172,7 +258,7 @@ mod tests {
     #[test]
     fn a_wrong_filter_is_named() {
         let logs = LogSettings { format: LogFormat::Text, filter: "a=b=c".to_owned() };
-        let error = subscriber(&logs, io::sink, false).err().unwrap();
+        let error = subscriber(&logs, io::sink, false, None).err().unwrap();
         assert_eq!(error.to_string(), "read the log filter \"a=b=c\"");
     }
 }

@@ -8,15 +8,17 @@
 //!
 //! Invariant: `current` under `attach(c)` returns `c` again, as long as no span was made in between.
 
-use std::{future::Future, str::FromStr as _};
+use std::future::Future;
 
-use opentelemetry::{
-    Context, ContextGuard,
-    context::FutureExt as _,
-    trace::{SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState},
-};
+use opentelemetry::{Context, ContextGuard, context::FutureExt as _, trace::TraceContextExt as _};
 
-use statehouse_contract::TraceContext;
+use statehouse_contract::{CorrelationId, TraceContext};
+
+use crate::spans::span_context;
+
+/// The conversation that work belongs to, in the present context.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation(pub(crate) CorrelationId);
 
 /// Returns the position in the present trace; no trace gives the empty context.
 #[must_use]
@@ -50,18 +52,25 @@ pub fn carry<F: Future>(trace: &TraceContext, future: F) -> impl Future<Output =
     future.with_context(context_of(trace))
 }
 
+/// Runs a future under a carried context and the conversation it belongs to: its lines tell both.
+pub fn carry_all<F: Future>(
+    trace: &TraceContext,
+    correlation: Option<&CorrelationId>,
+    future: F,
+) -> impl Future<Output = F::Output> {
+    let context = context_of(trace);
+    let context = match correlation {
+        Some(id) => context.with_value(Conversation(id.clone())),
+        None => context,
+    };
+    future.with_context(context)
+}
+
 fn context_of(trace: &TraceContext) -> Context {
     if !trace.is_some() {
         return Context::new();
     }
-    let state = trace.state.as_deref().and_then(|text| TraceState::from_str(text).ok());
-    Context::new().with_remote_span_context(SpanContext::new(
-        TraceId::from_bytes(trace.trace),
-        SpanId::from_bytes(trace.span),
-        TraceFlags::new(trace.flags),
-        true,
-        state.unwrap_or_default(),
-    ))
+    Context::new().with_remote_span_context(span_context(trace))
 }
 
 #[cfg(test)]

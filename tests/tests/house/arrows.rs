@@ -33,7 +33,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hyper", &["statehouse"]),
     ("moka", &["runtime"]),
     ("openraft", &["log"]),
-    ("opentelemetry", &["telemetry"]),
+    // The SDK makes its workers' spans with the API alone: what sends them is the choice of whoever writes a worker.
+    ("opentelemetry", &["telemetry", "sdk"]),
     ("opentelemetry-otlp", &["telemetry"]),
     ("opentelemetry-prometheus", &["telemetry"]),
     ("opentelemetry_sdk", &["telemetry"]),

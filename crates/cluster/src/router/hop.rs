@@ -11,6 +11,7 @@ use statehouse_contract::{
 };
 use statehouse_log::{Leadership, Part};
 use statehouse_runtime::{Profile, Seat, reject};
+use statehouse_telemetry::{Leg, Span};
 
 use super::Router;
 use crate::{
@@ -75,9 +76,12 @@ impl Router {
         &self,
         seat: &Seat,
         gate: &ActorRef<GateMessage>,
-        envelope: CommandEnvelope,
+        mut envelope: CommandEnvelope,
         silence: Duration,
     ) -> Result<Receipt, Rejection> {
+        let span = Span::open(Leg::Forward, &envelope.trace);
+        span.set("statehouse.shard", i64::from(seat.shard().0));
+        envelope.trace = span.context().clone();
         let (shard, left) = (seat.shard(), Duration::from_millis(envelope.remaining_ms));
         let asked = Asked::Submit { shard, envelope: Box::new(envelope) };
         let mut leadership = seat.log().leadership();

@@ -4,8 +4,8 @@
 //! before anything is read or hashed, so it costs next to nothing. Afterwards every answer, a "no" and a
 //! caught panic too, gets the same headers and is counted once.
 //!
-//! Absent on purpose: a span per request. Without sampling it would cost more than all the rest here;
-//! counters carry what has to be known of every request.
+//! Here it is decided, once, whether a request is traced (`sampling.rs` of telemetry); only then is a span made. Counters
+//! carry what has to be known of every request.
 //!
 //! The permit of a request ends with the request. The permits that bound work, which outlives a caller who
 //! has gone, are the shard's (`contract.md`, section 15).
@@ -27,7 +27,10 @@ use futures::FutureExt as _;
 use serde_json::Map;
 use tokio::sync::OwnedSemaphorePermit;
 
-use statehouse_contract::{CorrelationId, InstanceKey, Rejection, RejectionCode};
+use statehouse_contract::{
+    CorrelationId, InstanceId, InstanceKey, OutcomeClass, Rejection, RejectionCode, TenantId,
+};
+use statehouse_telemetry::{Leg, Sampling, Span, carry_all};
 
 use super::{
     ApiState, answer, auth, body,
@@ -47,7 +50,9 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
     let begun = Instant::now();
     let (mut parts, body) = request.into_parts();
     let path: Arc<str> = parts.uri.path().into();
-    let (head, headers_read) = Head::read(&parts.headers);
+    let (mut head, headers_read) = Head::read(&parts.headers);
+    let span = traced(route, &head, &path);
+    head.trace = span.context().clone();
     let about = Arc::new(OnceLock::new());
     let answered = async {
         let permit = admit(&state, route.pool)?;
@@ -74,11 +79,40 @@ pub(super) async fn enter(state: ApiState, route: &'static Route, request: Reque
         };
         (route.handler)(call).await
     };
+    let answered = carry_all(&head.trace, head.correlation.as_ref(), answered);
     let outcome = AssertUnwindSafe(answered).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|panic| Err(caught(route, &*panic)));
-    let mut response = finish(&state, route, head, &path, outcome, begun);
+    let mut response = finish(&state, route, head, &path, (outcome, &span), begun);
     lead(&state, about.get(), &mut response);
     response
+}
+
+/// Opens the span of a request: under the caller's, or as the first one of a trace that was drawn or asked for.
+fn traced(route: &Route, head: &Head, path: &str) -> Span {
+    let leg = Leg::Ingress { method: route.method.name(), route: route.path };
+    let span = if head.trace.is_some() {
+        Span::open(leg, &head.trace)
+    } else {
+        let named = || route.names_tenant().then(|| path.split('/').nth(3)).flatten();
+        let tenant = named().and_then(|name| TenantId::parse(name).ok());
+        let instance = tenant.as_ref().and_then(|tenant| {
+            let id = path.split_once("/instances/").map(|(_, rest)| rest)?;
+            let instance = InstanceId::parse(id.split('/').next()?).ok()?;
+            Some(InstanceKey { tenant: tenant.clone(), instance })
+        });
+        let sampling = Sampling::here();
+        let is_drawn = sampling.is_on()
+            && route.access != Access::Open
+            && (head.wants_trace || sampling.draws(tenant.as_ref(), instance.as_ref()));
+        Span::root(leg, is_drawn)
+    };
+    span.set("http.request.method", route.method.name());
+    span.set("http.route", route.path);
+    span.set_with("url.path", || path.to_owned());
+    if let Some(correlation) = &head.correlation {
+        span.set_with("statehouse.correlation", || correlation.as_str().to_owned());
+    }
+    span
 }
 
 /// A condition that nobody judges must not look as if it had held.
@@ -190,7 +224,7 @@ fn finish(
     route: &Route,
     mut head: Head,
     path: &str,
-    outcome: Outcome,
+    (outcome, span): (Outcome, &Span),
     begun: Instant,
 ) -> Response {
     let (mut response, class) = match outcome {
@@ -209,6 +243,11 @@ fn finish(
         }
     };
     dress(state, &head, &mut response);
+    span.set("http.response.status_code", i64::from(response.status().as_u16()));
+    span.set("statehouse.outcome", class.name());
+    if class == OutcomeClass::Failed {
+        span.fail("the request ended with an error of ours");
+    }
     let metrics = state.metrics();
     metrics.requests.record(begun.elapsed().as_secs_f64(), (RouteTag(route.name), class));
     metrics.commands.add(1, (route.operation, class));

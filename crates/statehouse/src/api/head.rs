@@ -18,6 +18,7 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 pub(super) const CORRELATION: HeaderName = HeaderName::from_static("x-correlation-id");
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(super) const TRACE: HeaderName = HeaderName::from_static("x-statehouse-trace");
 pub(super) const DEADLINE: HeaderName = HeaderName::from_static("x-statehouse-deadline-ms");
 pub(super) const POSTPONE: HeaderName = HeaderName::from_static("x-statehouse-postpone-ms");
 pub(super) const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
@@ -36,6 +37,8 @@ pub(super) struct Head {
     pub(super) correlation: Option<CorrelationId>,
     /// The trace; empty when there is none.
     pub(super) trace: TraceContext,
+    /// Whether the caller asks for a trace.
+    pub(super) wants_trace: bool,
     /// How long the caller waits; the default when it does not say.
     pub(super) deadline_ms: u64,
     /// How long a command may stay postponed.
@@ -56,6 +59,8 @@ impl Head {
     fn fill(&mut self, headers: &HeaderMap) -> Result<(), Rejection> {
         self.correlation = read(headers, &CORRELATION, "X-Correlation-Id", CorrelationId::parse)?;
         self.trace = trace(headers);
+        self.wants_trace =
+            one(headers, &TRACE, "X-Statehouse-Trace")?.is_some_and(|text| text == "1");
         self.key = read(headers, &IDEMPOTENCY_KEY, "Idempotency-Key", KeyText::parse)?;
         self.expected = match one(headers, &header::IF_MATCH, "If-Match")? {
             // "Any version": nothing to compare.

@@ -78,7 +78,7 @@ impl Dev {
         if nodes > 1 {
             return self.run_many(nodes, shards, output, begin).await;
         }
-        let sources = Sources::default()
+        let sources = Sources::from_process(None)
             .flag("node.data", "dev", Some(self.data.display()))
             .flag("node.shards", "dev", Some(shards))
             .flag("api.listen", "dev", Some(self.listen()))

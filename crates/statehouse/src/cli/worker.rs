@@ -16,12 +16,16 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use statehouse_sdk::{TaskError, Work, Worker};
+use statehouse_telemetry::{LogFormat, LogSettings, OutletSettings, Pipeline};
 
 use super::{
     exit::{Exit, Failure},
     session::Session,
 };
 use program::Program;
+
+/// How long the end waits for a collector.
+const TELL_MAX: Duration = Duration::from_secs(1);
 
 const AFTER_HELP: &str = "\
 The program gets the input as JSON on standard input, and writes the output as JSON to standard output
@@ -89,6 +93,7 @@ impl Run {
             worker = worker.lease(lease);
         }
         let output = session.output;
+        let pipeline = traces(&name)?;
         output.note(&format!("{name} serves {}; Ctrl-C stops it", self.queues.join(", ")));
         let busy = Arc::new(tokio::sync::watch::channel(0_u64).0);
         let idle = idle(busy.subscribe(), self.until_idle);
@@ -117,8 +122,32 @@ impl Run {
             tally.completed, tally.failed, tally.lost, tally.unreported
         );
         output.note(&counts);
+        if let Some(pipeline) = pipeline {
+            let _ = tokio::task::spawn_blocking(move || pipeline.close(TELL_MAX)).await;
+        }
         Ok(Exit::Ok)
     }
+}
+
+/// Lets the spans of tasks leave, where the environment names a collector.
+fn traces(name: &str) -> Result<Option<Pipeline>, Failure> {
+    let set = |name: &str| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
+    let standard = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    if !standard.into_iter().any(set) {
+        return Ok(None);
+    }
+    let service = std::env::var("OTEL_SERVICE_NAME").ok().filter(|value| !value.is_empty());
+    let outlet = OutletSettings {
+        endpoint: None,
+        service: service.unwrap_or_else(|| "statehouse-worker".to_owned()),
+        instance: name.to_owned(),
+        environment: None,
+        region: None,
+        split: false,
+    };
+    let lines = LogSettings { format: LogFormat::for_stderr(), filter: "warn".to_owned() };
+    let started = Pipeline::start(&lines, Some(outlet));
+    started.map(Some).map_err(|error| Failure::broken(format!("cannot let spans leave: {error}")))
 }
 
 fn line(task: &str, ended: &Result<Value, TaskError>) -> String {

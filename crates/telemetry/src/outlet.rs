@@ -1,0 +1,272 @@
+//! The outlet: where finished spans leave the process, without anybody waiting for them.
+//!
+//! A span that ends is put into a bounded queue, and a thread of its own sends what has gathered to the collector, over
+//! OTLP. A collector that is gone, refuses, hangs or is slow costs that thread and nobody else: a span that finds no room is
+//! dropped and counted, a batch that was not taken is lost and counted.
+//!
+//! Spans leave under the name of their role where the services are told apart (`split`), so that the picture of the
+//! architecture has more than one box.
+//!
+//! Absent on purpose: retries. What is lost of a trace can be told again from the instance's history.
+//!
+//! Invariant `BOUND`: at most `QUEUE_SPANS_MAX` spans wait.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::Context;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{Span, SpanData, SpanExporter as _, SpanProcessor},
+};
+
+use crate::{Meters, spans::ROLE};
+
+/// Spans that may wait to be sent.
+const QUEUE_SPANS_MAX: usize = 8_192;
+/// Spans of one request to the collector.
+const BATCH_SPANS_MAX: usize = 512;
+/// How long a span may wait for others.
+const GATHER: Duration = Duration::from_millis(500);
+/// How long the collector may take for a batch.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where spans go, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutletSettings {
+    /// The collector's base URL for OTLP over HTTP; nothing: as the variables `OTEL_EXPORTER_OTLP_…` say.
+    pub endpoint: Option<String>,
+    /// The name of the service.
+    pub service: String,
+    /// Which instance of it: the node.
+    pub instance: String,
+    /// `deployment.environment.name`, if any.
+    pub environment: Option<String>,
+    /// `cloud.region`, if any.
+    pub region: Option<String>,
+    /// Whether the roles of one process leave as services of their own.
+    pub split: bool,
+}
+
+/// What has become of spans.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    /// Sent, and taken by the collector.
+    pub sent: AtomicU64,
+    /// Dropped because the queue was full.
+    pub dropped: AtomicU64,
+    /// Sent in vain.
+    pub failed: AtomicU64,
+}
+
+impl Leaving {
+    pub(crate) fn register(self: &Arc<Self>, meters: &Meters) {
+        let count = |name, help, of: fn(&Self) -> &AtomicU64| {
+            let own = Arc::clone(self);
+            meters.watch_count(name, "{span}", help, move || of(&own).load(Ordering::Relaxed));
+        };
+        count("statehouse.telemetry.spans.sent", "Spans that the collector has taken", |l| &l.sent);
+        count("statehouse.telemetry.spans.dropped", "Spans dropped for want of room", |l| {
+            &l.dropped
+        });
+        count("statehouse.telemetry.spans.failed", "Spans that the collector did not take", |l| {
+            &l.failed
+        });
+    }
+}
+
+enum Parcel {
+    Span(Box<SpanData>),
+    End,
+}
+
+/// Takes finished spans and lets them leave. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outlet {
+    queue: SyncSender<Parcel>,
+    leaving: Arc<Leaving>,
+    is_closed: Arc<AtomicBool>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+impl std::fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Outlet")
+    }
+}
+
+impl Outlet {
+    /// Starts the thread that sends.
+    pub(crate) fn start(settings: OutletSettings) -> std::io::Result<(Self, Arc<Leaving>)> {
+        let (queue, parcels) = sync_channel(QUEUE_SPANS_MAX);
+        let leaving = Arc::new(Leaving::default());
+        let counts = Arc::clone(&leaving);
+        let thread = std::thread::Builder::new()
+            .name("telemetry".to_owned())
+            .spawn(move || Sender { settings, counts, ways: BTreeMap::new() }.run(&parcels))?;
+        let outlet = Self {
+            queue,
+            leaving: Arc::clone(&leaving),
+            is_closed: Arc::default(),
+            thread: Arc::new(Mutex::new(Some(thread))),
+        };
+        Ok((outlet, leaving))
+    }
+
+    /// Sends what waits and ends, within a time.
+    pub(crate) fn close(&self, limit: Duration) {
+        if self.is_closed.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let until = Instant::now() + limit;
+        let mut end = Parcel::End;
+        while let Err(TrySendError::Full(again)) = self.queue.try_send(end) {
+            if Instant::now() >= until {
+                return;
+            }
+            end = again;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        while !thread.is_finished() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if thread.is_finished() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl SpanProcessor for Outlet {
+    fn on_start(&self, _: &mut Span, _: &Context) {}
+
+    fn on_end(&self, span: SpanData) {
+        if self.is_closed.load(Ordering::Acquire)
+            || self.queue.try_send(Parcel::Span(Box::new(span))).is_err()
+        {
+            self.leaving.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, limit: Duration) -> OTelSdkResult {
+        self.close(limit);
+        Ok(())
+    }
+}
+
+/// The thread that sends.
+struct Sender {
+    settings: OutletSettings,
+    counts: Arc<Leaving>,
+    /// The way to the collector for each service; nothing where it could not be built.
+    ways: BTreeMap<String, Option<opentelemetry_otlp::SpanExporter>>,
+}
+
+impl Sender {
+    fn run(mut self, parcels: &Receiver<Parcel>) {
+        let mut gathered: Vec<SpanData> = Vec::new();
+        let mut until = Instant::now();
+        loop {
+            let wait = if gathered.is_empty() {
+                GATHER
+            } else {
+                until.saturating_duration_since(Instant::now())
+            };
+            let is_over = match parcels.recv_timeout(wait) {
+                Ok(Parcel::Span(span)) => {
+                    if gathered.is_empty() {
+                        until = Instant::now() + GATHER;
+                    }
+                    gathered.push(*span);
+                    false
+                }
+                Ok(Parcel::End) | Err(RecvTimeoutError::Disconnected) => true,
+                Err(RecvTimeoutError::Timeout) => false,
+            };
+            let is_due = gathered.len() >= BATCH_SPANS_MAX || Instant::now() >= until || is_over;
+            if is_due && !gathered.is_empty() {
+                self.send(std::mem::take(&mut gathered));
+            }
+            if is_over {
+                return;
+            }
+        }
+    }
+
+    fn send(&mut self, spans: Vec<SpanData>) {
+        let mut by_service: BTreeMap<String, Vec<SpanData>> = BTreeMap::new();
+        for span in spans {
+            by_service.entry(self.service_of(&span)).or_default().push(span);
+        }
+        for (service, spans) in by_service {
+            let count = u64::try_from(spans.len()).unwrap_or(u64::MAX);
+            let settings = &self.settings;
+            let way = self.ways.entry(service.clone()).or_insert_with(|| way(settings, service));
+            let sent = match way {
+                Some(way) => futures::executor::block_on(way.export(spans)).is_ok(),
+                None => false,
+            };
+            let counter = if sent { &self.counts.sent } else { &self.counts.failed };
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    fn service_of(&self, span: &SpanData) -> String {
+        let name = &self.settings.service;
+        if !self.settings.split {
+            return name.clone();
+        }
+        let role = span.attributes.iter().find(|pair| pair.key.as_str() == ROLE);
+        role.map_or_else(|| name.clone(), |role| format!("{name}-{}", role.value))
+    }
+}
+
+fn way(settings: &OutletSettings, service: String) -> Option<opentelemetry_otlp::SpanExporter> {
+    let builder = opentelemetry_otlp::SpanExporter::builder()
+        .with_http()
+        .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+        .with_timeout(PATIENCE)
+        .with_headers(std::collections::HashMap::new());
+    let built = match &settings.endpoint {
+        Some(base) => {
+            builder.with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/'))).build()
+        }
+        None => builder.build(),
+    };
+    let mut exporter = built.ok()?;
+    exporter.set_resource(&resource(settings, service));
+    Some(exporter)
+}
+
+/// Who speaks; what `OTEL_RESOURCE_ATTRIBUTES` says comes along.
+pub(crate) fn resource(settings: &OutletSettings, service: String) -> Resource {
+    use opentelemetry::KeyValue;
+    let more = [
+        ("deployment.environment.name", &settings.environment),
+        ("cloud.region", &settings.region),
+    ];
+    let more = more
+        .into_iter()
+        .filter_map(|(name, value)| value.as_ref().map(|value| KeyValue::new(name, value.clone())));
+    Resource::builder()
+        .with_service_name(service)
+        .with_attribute(KeyValue::new("service.instance.id", settings.instance.clone()))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .with_attributes(more)
+        .build()
+}
