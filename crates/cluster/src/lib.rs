@@ -59,3 +59,9 @@ pub use security::{LinkSecurity, MutualTls, SecurityError};
 pub use shard_map::ShardMap;
 pub use statehouse_log::{Examined, examine};
 pub use statehouse_runtime::{Failed, Kind, Profile, Tuning, Work};
+
+/// Makes every instrument of a node, without a node.
+pub fn describe(meters: &statehouse_telemetry::Meters) {
+    statehouse_runtime::describe(meters);
+    links::Bytes::default().register(meters);
+}

@@ -88,7 +88,7 @@ pub(crate) struct Wires {
 }
 
 /// The bytes that went over a node's two wires.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Bytes {
     links: Arc<Traffic>,
     log: Arc<Traffic>,

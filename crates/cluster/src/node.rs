@@ -246,10 +246,16 @@ impl Node {
 
     /// Shows the node's numbers as instruments.
     pub fn register(&self, meters: &Meters) {
-        self.host.metrics().register(meters);
+        self.host.register(meters);
         if let Some(bytes) = &self.bytes {
             bytes.register(meters);
         }
+    }
+
+    /// Returns how many timers have fired here, and how many of them later than `timer_late_ms_max`.
+    #[must_use]
+    pub fn timers(&self) -> (u64, u64) {
+        self.host.metrics().timers()
     }
 
     /// Waits for what must end this process, perhaps for ever; returns it in words.

@@ -153,6 +153,8 @@ pub const ERROR_CODE_BYTES_MAX: usize = 128;
 pub const ERROR_MESSAGE_BYTES_MAX: usize = 2_048;
 /// Lease calls that wait at one node.
 pub const POLLS_MAX: usize = 4_096;
+/// How late a timer may fire and still be in time.
+pub const TIMER_LATE_MS_MAX: u64 = 250;
 /// How long the oldest ready task of a queue may wait before that is news.
 pub const QUEUE_LATE_MS: u64 = 60_000;
 /// Most queues of one shard that are looked at for that.

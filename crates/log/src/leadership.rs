@@ -89,6 +89,7 @@ fn announce(replica: &Replica, announced: &watch::Sender<Leadership>, now: Leade
     });
     if is_news {
         replica.told.forget();
+        replica.measures.leaders.fetch_add(1, Ordering::Relaxed);
         info!(shard = %replica.shard, leadership = ?now, "leadership changed");
     }
 }

@@ -13,7 +13,8 @@ pub mod backup;
 pub mod error;
 pub mod handle;
 pub mod leadership;
-pub mod membership;
+pub mod measures;
+mod membership;
 pub mod node_log;
 pub mod options;
 pub mod proposal;
@@ -59,3 +60,10 @@ pub use self::{
     replica::Origin,
     transport::{Lane, LogRequest, LogResponse, NoPeers, ReadRefused, Transport, TransportError},
 };
+
+/// Makes every instrument of a log, without a log.
+pub fn describe(meters: &statehouse_telemetry::Meters) {
+    let (measures, room) = (std::sync::Arc::default(), std::sync::Arc::default());
+    measures::Measures::register(&measures, meters, &room);
+    measures::register_shards(meters, Vec::new());
+}

@@ -12,9 +12,12 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use statehouse_contract::{ShardId, limits};
 use statehouse_store::log_file::{LogFile, LogFileOptions};
 
+use statehouse_telemetry::Meters;
+
 use crate::{
     error::{Failure, LogError},
     handle::ShardLog,
+    measures::{self, Measures},
     options::LogOptions,
     replica::{Ground, Origin},
     room::{self, Room},
@@ -52,8 +55,14 @@ impl NodeLog {
         let room = Arc::new(Room::default());
         let watch = room::watch(Arc::clone(&room), options.data.clone(), options.reserve_bytes);
         let watch = watch.await;
+        let measures = Arc::new(Measures::default());
         let (tails, failure) = (writer::Tails::default(), Failure::new());
-        let started = writer::start(file, Arc::clone(&tails), Arc::clone(&room), failure.clone());
+        let started = writer::start(
+            file,
+            Arc::clone(&tails),
+            (Arc::clone(&room), Arc::clone(&measures)),
+            failure.clone(),
+        );
         let (handle, thread) = started.map_err(|source| LogError::Io {
             doing: "starting the writer of",
             path,
@@ -65,6 +74,7 @@ impl NodeLog {
             writer: handle,
             tails,
             room,
+            measures,
             failure,
             snapshot_turn: Arc::new(Semaphore::new(1)),
         };
@@ -79,6 +89,12 @@ impl NodeLog {
 
     fn shards(&self) -> MutexGuard<'_, BTreeMap<ShardId, ShardLog>> {
         self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows the numbers of the log as instruments; of its shards, those that are open now.
+    pub fn register(&self, meters: &Meters) {
+        self.ground.measures.register(meters, &self.ground.room);
+        measures::register_shards(meters, self.shards().values().cloned().collect());
     }
 
     /// Opens a shard: its rows, its engine. For a single voter it leads a few milliseconds later.

@@ -59,6 +59,16 @@ impl Room {
         !self.takes(Urgency::Client)
     }
 
+    /// Returns the free bytes above the reserve, as they were looked at last.
+    pub(crate) fn free_above(&self) -> u64 {
+        self.above.load(Ordering::Relaxed)
+    }
+
+    /// Returns how many stages have been reached.
+    pub(crate) fn stage_now(&self) -> u8 {
+        self.stage()
+    }
+
     /// Returns whether an entry may use what is left.
     pub(crate) fn takes(&self, urgency: Urgency) -> bool {
         match urgency {

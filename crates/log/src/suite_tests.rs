@@ -92,7 +92,9 @@ impl StoreBuilder<Engine, ShardStorage, ShardMachine, TempDir> for Builder {
         let tails = writer::Tails::default();
         tails.lock().unwrap().insert(SHARD, Arc::clone(&tail));
         let (room, failure) = (Arc::new(Room::default()), Failure::new());
-        let (writer, _) = writer::start(file, tails, Arc::clone(&room), failure.clone()).unwrap();
+        let (writer, _) =
+            writer::start(file, tails, (Arc::clone(&room), Arc::default()), failure.clone())
+                .unwrap();
         let rows = Padded(StoreRows::open(&data, SHARD, Build::THIS).unwrap());
         let mark = AppliedMark::default();
         let is_stopping = Arc::new(AtomicBool::new(false));

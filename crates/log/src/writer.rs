@@ -35,6 +35,7 @@ use statehouse_store::log_file::{
 use crate::{
     engine::Engine,
     error::{Failure, LogError},
+    measures::Measures,
     room::Room,
     tail::Tail,
 };
@@ -148,6 +149,7 @@ struct Writer {
     orders: Receiver<Order>,
     tails: Tails,
     room: Arc<Room>,
+    measures: Arc<Measures>,
     failure: Failure,
     held: VecDeque<Order>,
     is_stopping: bool,
@@ -160,12 +162,12 @@ pub(crate) type Tails = Arc<std::sync::Mutex<BTreeMap<ShardId, Arc<Tail>>>>;
 pub(crate) fn start(
     file: LogFile,
     tails: Tails,
-    room: Arc<Room>,
+    (room, measures): (Arc<Room>, Arc<Measures>),
     failure: Failure,
 ) -> io::Result<(WriterHandle, JoinHandle<()>)> {
     let (sender, orders) = sync_channel(ORDERS_MAX);
-    let writer =
-        Writer { file, orders, tails, room, failure, held: VecDeque::new(), is_stopping: false };
+    let held = VecDeque::new();
+    let writer = Writer { file, orders, tails, room, measures, failure, held, is_stopping: false };
     let thread =
         std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || writer.run())?;
     Ok((WriterHandle { orders: sender }, thread))
@@ -290,8 +292,10 @@ impl Writer {
             return tell_all(batch.waiting, &failure);
         }
         loop {
+            let began = Instant::now();
             match self.file.write(&batch.operations) {
                 Ok(()) => {
+                    self.measures.wrote(began.elapsed().as_secs_f64(), batch.operations.len());
                     self.room.write_succeeded();
                     return self.flushed(batch.waiting);
                 }

@@ -26,6 +26,7 @@ mod tests;
 
 pub(crate) use moving::not_there;
 pub(crate) use rows::task_id;
+pub(crate) use task::LEASE_EXPIRED;
 #[cfg(test)]
 pub(crate) use task::jitter_ms;
 pub(crate) use task::releasable;

@@ -290,6 +290,7 @@ impl InstanceState {
         let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
         let Draft { entry, next } = draft;
         let moved = Moved::of(&entry);
+        let decided_at = entry.header.decided_at;
         let before = ask.mark_proposed();
         match self.reign.propose(entry).await {
             Proposed::Applied(applied) => {
@@ -298,6 +299,9 @@ impl InstanceState {
                     self.adopt(next, &applied, chart);
                 }
                 if is_fire {
+                    if let Command::Fire { what: Due::Timer { .. }, due } = &ask.envelope.command {
+                        self.reign.metrics().fired_late(*due, decided_at);
+                    }
                     return Outcome::Reply(Reply::Fired);
                 }
                 self.keys.learn(ask.hash);

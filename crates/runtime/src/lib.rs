@@ -66,3 +66,10 @@ pub use metrics::Metrics;
 pub use seat::Seat;
 pub use shard_host::{HostConfig, HostError, ShardHost, Tuning, count_violations};
 pub use statehouse_log::{Profile, Reserve};
+
+/// Makes every instrument of a node's living part and its log, without them.
+pub fn describe(meters: &statehouse_telemetry::Meters) {
+    std::sync::Arc::new(Metrics::default()).register(meters);
+    meters.watch("statehouse.permits.used", "{permit}", "Permits out, of all shards", || 0.0);
+    statehouse_log::describe(meters);
+}

@@ -23,7 +23,7 @@ use crate::{
     cache::Caches,
     directory::Directory,
     message::{OutboxMessage, WorkerMessage},
-    metrics::{Metrics, one},
+    metrics::{Counts, Metrics, one},
     quota::Quotas,
     reject,
     seat::Seat,
@@ -186,6 +186,7 @@ impl Reign {
     async fn propose_as(&self, entry: Entry, urgency: Urgency) -> Proposed {
         let at = entry.header.decided_at;
         let is_for_us = is_for_own_workers(&entry.body);
+        let counts = Counts::of(&entry);
         let (pin, parent, armed, sends) = match &entry.body {
             Body::Transitioned(moved) => (
                 Some(moved.definition.clone()),
@@ -205,6 +206,7 @@ impl Reign {
         self.learn_time(at);
         match applied.outcome {
             Outcome::Written(written) => {
+                self.metrics().wrote(counts);
                 if let Some(due) = armed {
                     self.seat.timer_hint().armed(due);
                 }

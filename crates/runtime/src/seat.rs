@@ -107,6 +107,12 @@ impl std::fmt::Debug for Seat {
 }
 
 impl Seat {
+    /// Returns how many permits of this shard are out.
+    #[must_use]
+    pub fn permits_used(&self) -> usize {
+        self.admission.used()
+    }
+
     /// Returns the seat of a shard that nobody leads yet.
     #[must_use]
     pub fn new(

@@ -22,6 +22,7 @@ use statehouse_log::{
     LogError, LogOptions, NodeLog, Origin, Profile, Reserve, ShardLog, Transport,
 };
 use statehouse_store::{NodeDir, Release, StoreError};
+use statehouse_telemetry::Meters;
 use tokio::{task::JoinHandle, time::timeout};
 use tracing::warn;
 
@@ -263,6 +264,19 @@ impl ShardHost {
     #[must_use]
     pub fn kinds(&self) -> &Kinds {
         &self.ground.kinds
+    }
+
+    /// Shows every number of this node's living part and of its log as instruments.
+    pub fn register(&self, meters: &Meters) {
+        self.ground.metrics.register(meters);
+        self.log.register(meters);
+        let seats = self.seats.clone();
+        meters.watch(
+            "statehouse.permits.used",
+            "{permit}",
+            "Permits out, of all shards",
+            move || seats.iter().map(|seat| seat.permits_used() as f64).sum(),
+        );
     }
 
     /// Returns the numbers of this node.

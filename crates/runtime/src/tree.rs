@@ -13,6 +13,7 @@
 //!
 //! Absent on purpose: what the children do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use ractor::{
@@ -27,6 +28,9 @@ use crate::{
         Backoff, Death, Deaths, Exit, Intensity, Lifetime, Policy, Strategy, Verdict, judge,
     },
 };
+
+/// Restarts by a supervisor of this process.
+pub(crate) static RESTARTS: AtomicU64 = AtomicU64::new(0);
 
 /// Whole shards on one node.
 pub(crate) const NODE: Policy = Policy {
@@ -208,6 +212,7 @@ impl SupervisorState {
         match judge(self.level.policy, &mut self.deaths, self.running.len(), death) {
             Verdict::Leave => Ok(()),
             Verdict::Restart { children, after_ms } => {
+                RESTARTS.fetch_add(1, Ordering::Relaxed);
                 warn!(level = %self.level.name, child = spec.name, after_ms, "restarting");
                 self.stop(&children).await;
                 // Whatever is missing comes back too: a start that failed left the rest of its order behind.

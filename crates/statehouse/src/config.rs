@@ -22,7 +22,7 @@ use statehouse_contract::limits;
 
 use statehouse_telemetry::{OutletSettings, Sampling};
 
-use crate::builtin;
+use crate::{builtin, slo::Objectives};
 
 pub(crate) use cluster::{ClusterSettings, Distance};
 
@@ -52,6 +52,37 @@ pub(crate) struct Settings {
     pub(crate) builtin: BuiltinSettings,
     /// What it tells.
     pub(crate) telemetry: TelemetrySettings,
+    /// What is promised.
+    pub(crate) slo: SloSettings,
+}
+
+/// What is promised of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SloSettings {
+    /// Commands with a definite answer, in parts of a million.
+    pub(crate) availability_per_million: u32,
+    /// Commands answered within `latency_ms`, in parts of a million.
+    pub(crate) latency_per_million: u32,
+    /// The bound of that, in milliseconds.
+    pub(crate) latency_ms: u64,
+    /// Timers that fire in time, in parts of a million.
+    pub(crate) timers_per_million: u32,
+    /// With fewer events in a window there is no alarm.
+    pub(crate) minimum: u64,
+}
+
+impl SloSettings {
+    /// Returns the objectives.
+    pub(crate) const fn objectives(&self) -> Objectives {
+        Objectives {
+            availability: self.availability_per_million,
+            latency: self.latency_per_million,
+            latency_ms: self.latency_ms,
+            timers: self.timers_per_million,
+            minimum: self.minimum,
+        }
+    }
 }
 
 /// What its own workers may do.

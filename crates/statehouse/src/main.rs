@@ -13,7 +13,9 @@ mod builtin;
 mod cli;
 pub mod clock;
 mod config;
+mod instruments;
 mod serve;
+mod slo;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -222,7 +222,9 @@ impl Started {
             &node.to_string(),
             seed::tenant(),
             pipeline.meters(),
+            settings.slo.objectives(),
         );
+        let ticking = tokio::spawn(tick(state.clone(), house.clone()));
         let signalled = Arc::new(tokio::sync::Notify::new());
         let parting = {
             let (signalled, house) = (Arc::clone(&signalled), house.clone());
@@ -253,6 +255,7 @@ impl Started {
             }
             why = house.failed() => Err(failed(&why)),
         };
+        ticking.abort();
         house.close(CLOSE_MAX).await;
         // Off the runtime: it blocks until the collector has what waits, or for so long.
         let _ = tokio::task::spawn_blocking(move || pipeline.close(TELL_MAX)).await;
@@ -260,6 +263,16 @@ impl Started {
         end?;
         tracing::info!("stopped");
         Ok(Exit::Ok)
+    }
+}
+
+/// Takes samples of what was promised.
+async fn tick(state: ApiState, house: House) {
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(Duration::from_secs(crate::slo::TICK_S));
+    loop {
+        ticks.tick().await;
+        state.slo().tick(began.elapsed().as_secs(), house.timers());
     }
 }
 

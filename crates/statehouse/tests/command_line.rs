@@ -301,26 +301,31 @@ fn a_configuration_says_where_each_value_comes_from() {
         &[("STATEHOUSE__NODE__SHARDS", "8")],
     );
     expect![[r#"
-        api.behind_proxy = false             # default
-        api.drain_ms = 7500                  # default
-        api.listen = "127.0.0.1:7400"        # default
-        builtin.http_allow = ""              # default
-        builtin.webhooks = ""                # default
-        cluster.insecure_loopback = false    # default
-        cluster.profile = "local"            # default
-        cluster.snapshot_every = 100000      # default
-        node.data = "./here"                 # node.toml
-        node.number = 1                      # default
-        node.shards = 8                      # variable STATEHOUSE__NODE__SHARDS
-        telemetry.environment = ""           # default
-        telemetry.format = "auto"            # default
-        telemetry.level = "info"             # default
-        telemetry.otlp = ""                  # default
-        telemetry.service = ""               # default
-        telemetry.split_services = false     # default
-        telemetry.trace_instances = ""       # default
-        telemetry.trace_per_million = 10000  # default
-        telemetry.trace_tenants = ""         # default
+        api.behind_proxy = false               # default
+        api.drain_ms = 7500                    # default
+        api.listen = "127.0.0.1:7400"          # default
+        builtin.http_allow = ""                # default
+        builtin.webhooks = ""                  # default
+        cluster.insecure_loopback = false      # default
+        cluster.profile = "local"              # default
+        cluster.snapshot_every = 100000        # default
+        node.data = "./here"                   # node.toml
+        node.number = 1                        # default
+        node.shards = 8                        # variable STATEHOUSE__NODE__SHARDS
+        slo.availability_per_million = 999000  # default
+        slo.latency_ms = 100                   # default
+        slo.latency_per_million = 990000       # default
+        slo.minimum = 100                      # default
+        slo.timers_per_million = 990000        # default
+        telemetry.environment = ""             # default
+        telemetry.format = "auto"              # default
+        telemetry.level = "info"               # default
+        telemetry.otlp = ""                    # default
+        telemetry.service = ""                 # default
+        telemetry.split_services = false       # default
+        telemetry.trace_instances = ""         # default
+        telemetry.trace_per_million = 10000    # default
+        telemetry.trace_tenants = ""           # default
     "#]]
     .assert_eq(&ran.stdout);
     room.file("wrong.toml", "[api]\nlissen = \"127.0.0.1:1\"\n");

@@ -18,7 +18,7 @@ pub mod sampling;
 pub mod spans;
 
 pub use error::TelemetryError;
-pub use meter::{Counter, Gauge, Histogram, Level, Meters, SECONDS, Tag, Tags};
+pub use meter::{Counter, Gauge, Histogram, Level, Made, Meters, SECONDS, Tag, Tags};
 pub use outlet::{Leaving, OutletSettings};
 pub use pipeline::{LogFormat, LogSettings, Pipeline};
 pub use propagate::{attach, carry, carry_all, current};

@@ -10,7 +10,13 @@
 //! Absent on purpose: a global meter. Whoever measures was given [`Meters`], so two nodes in one process
 //! (a test) do not count into one another.
 
-use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
@@ -158,6 +164,35 @@ macro_rules! cheap_to_clone {
 
 cheap_to_clone!(Counter Histogram Gauge Level);
 
+/// An instrument that was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// `counter`, `histogram` or `gauge`.
+    pub kind: &'static str,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+impl Made {
+    /// Returns the name under which Prometheus knows an instrument.
+    #[must_use]
+    pub fn exported(&self, name: &str) -> String {
+        let mut exported = name.replace('.', "_");
+        let unit = match self.unit {
+            "s" => "_seconds",
+            "By" => "_bytes",
+            _ => "",
+        };
+        exported.push_str(unit);
+        if self.kind == "counter" {
+            exported.push_str("_total");
+        }
+        exported
+    }
+}
+
 /// The source of instruments and the text of `/metrics`. Cheap to clone.
 #[derive(Clone)]
 pub struct Meters {
@@ -166,6 +201,8 @@ pub struct Meters {
 }
 
 struct Kept {
+    /// Every instrument that was made, with its kind, unit and help.
+    made: Mutex<BTreeMap<&'static str, Made>>,
     registry: prometheus::Registry,
     // Dropping the provider would end collection.
     _provider: SdkMeterProvider,
@@ -222,7 +259,10 @@ impl Meters {
         };
         let provider = provider.build();
         let meter = provider.meter("statehouse");
-        Ok(Self { meter, kept: Arc::new(Kept { registry, _provider: provider }) })
+        Ok(Self {
+            meter,
+            kept: Arc::new(Kept { made: Mutex::default(), registry, _provider: provider }),
+        })
     }
 
     /// Makes a counter. The unit is a UCUM word or an annotation such as `{command}`.
@@ -233,6 +273,7 @@ impl Meters {
         unit: &'static str,
         help: &'static str,
     ) -> Counter<T> {
+        self.note(name, "counter", unit, help);
         let made = self.meter.u64_counter(name).with_unit(unit).with_description(help).build();
         Counter(made, PhantomData)
     }
@@ -246,6 +287,7 @@ impl Meters {
         help: &'static str,
         bounds: &[f64],
     ) -> Histogram<T> {
+        self.note(name, "histogram", unit, help);
         let builder = self.meter.f64_histogram(name).with_unit(unit).with_description(help);
         Histogram(builder.with_boundaries(bounds.to_vec()).build(), PhantomData)
     }
@@ -258,6 +300,7 @@ impl Meters {
         unit: &'static str,
         help: &'static str,
     ) -> Gauge<T> {
+        self.note(name, "gauge", unit, help);
         let made = self.meter.f64_gauge(name).with_unit(unit).with_description(help).build();
         Gauge(made, PhantomData)
     }
@@ -270,6 +313,7 @@ impl Meters {
         unit: &'static str,
         help: &'static str,
     ) -> Level<T> {
+        self.note(name, "gauge", unit, help);
         let made =
             self.meter.i64_up_down_counter(name).with_unit(unit).with_description(help).build();
         Level(made, PhantomData)
@@ -283,6 +327,7 @@ impl Meters {
         help: &'static str,
         read: impl Fn() -> f64 + Send + Sync + 'static,
     ) {
+        self.note(name, "gauge", unit, help);
         // The instrument lives as long as the provider; the handle is of no use to anybody.
         let _ = self
             .meter
@@ -301,6 +346,7 @@ impl Meters {
         help: &'static str,
         read: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
+        self.note(name, "counter", unit, help);
         let _ = self
             .meter
             .u64_observable_counter(name)
@@ -308,6 +354,18 @@ impl Meters {
             .with_description(help)
             .with_callback(move |observer| observer.observe(read(), &[]))
             .build();
+    }
+
+    fn note(&self, name: &'static str, kind: &'static str, unit: &'static str, help: &'static str) {
+        let mut made = self.kept.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.insert(name, Made { kind, unit, help });
+    }
+
+    /// Returns every instrument that was made, by its name as it is exported.
+    #[must_use]
+    pub fn list(&self) -> BTreeMap<String, Made> {
+        let made = self.kept.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.iter().map(|(name, made)| (made.exported(name), *made)).collect()
     }
 
     /// Writes every instrument in Prometheus' text format, version 0.0.4, sorted by name.

@@ -70,7 +70,8 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    pub(crate) fn register(self: &Arc<Self>, meters: &Meters) {
+    /// Shows the numbers as instruments.
+    pub fn register(self: &Arc<Self>, meters: &Meters) {
         let count = |name, help, of: fn(&Self) -> &AtomicU64| {
             let own = Arc::clone(self);
             meters.watch_count(name, "{span}", help, move || of(&own).load(Ordering::Relaxed));

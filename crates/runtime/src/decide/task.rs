@@ -30,7 +30,7 @@ use super::{
 use crate::{order::Ordered, reject};
 
 /// The code of an attempt whose lease ran out: its worker is gone, or too slow.
-const LEASE_EXPIRED: &str = "lease_expired";
+pub(crate) const LEASE_EXPIRED: &str = "lease_expired";
 /// The code of an attempt that took longer than its `timeout`.
 const TIMEOUT: &str = "timeout";
 /// The code of an attempt whose output does not fit.

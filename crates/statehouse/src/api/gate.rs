@@ -249,7 +249,9 @@ fn finish(
         span.fail("the request ended with an error of ours");
     }
     let metrics = state.metrics();
-    metrics.requests.record(begun.elapsed().as_secs_f64(), (RouteTag(route.name), class));
+    let seconds = begun.elapsed().as_secs_f64();
+    metrics.requests.record(seconds, (RouteTag(route.name), class));
+    state.slo().answered(route.operation, class, seconds);
     metrics.commands.add(1, (route.operation, class));
     if response.headers().contains_key(answer::REPLAYED) {
         metrics.replays.add(1, (route.operation,));

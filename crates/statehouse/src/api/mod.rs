@@ -51,6 +51,7 @@ mod routes;
 mod schedules;
 mod schemas;
 mod server;
+mod slo;
 mod table;
 mod tasks;
 #[cfg(test)]
@@ -65,6 +66,9 @@ pub(crate) use server::serve;
 pub(crate) use tls::acceptor;
 
 use metrics::Metrics;
+
+use crate::slo::{Objectives, Slo};
+
 use routes::{Method, Route};
 
 /// Everything a request may use. Cheap to clone.
@@ -78,6 +82,7 @@ struct Shared {
     home: TenantId,
     meters: Meters,
     metrics: Metrics,
+    slo: Slo,
     remembered: auth::Remembered,
     ingress: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -89,6 +94,11 @@ struct Shared {
 const CHECKS_MAX: usize = 2;
 
 impl ApiState {
+    /// Returns the service levels.
+    pub(crate) fn slo(&self) -> &Slo {
+        &self.0.slo
+    }
+
     /// Puts the face in front of a house. `node` is the answering node's name (`n1.1`); what is not
     /// visible ASCII in it is left out.
     #[must_use]
@@ -98,6 +108,7 @@ impl ApiState {
         node: &str,
         home: TenantId,
         meters: &Meters,
+        objectives: Objectives,
     ) -> Self {
         let ingress = Arc::new(Semaphore::new(limits::INGRESS_PERMITS));
         let waiting = Arc::new(Semaphore::new(limits::WATCHES_MAX));
@@ -109,6 +120,7 @@ impl ApiState {
             home,
             meters: meters.clone(),
             metrics: Metrics::new(meters, &ingress, &waiting),
+            slo: Slo::new(objectives, meters),
             remembered: auth::Remembered::default(),
             ingress,
             waiting,
@@ -190,4 +202,10 @@ fn method_router(route: &'static Route) -> MethodRouter<ApiState> {
     on(filter, move |State(state): State<ApiState>, request: Request| {
         gate::enter(state, route, request)
     })
+}
+
+/// Makes every instrument of the face, without a face.
+pub(crate) fn describe(meters: &Meters) {
+    let empty = Arc::new(Semaphore::new(0));
+    let _ = Metrics::new(meters, &empty, &empty);
 }

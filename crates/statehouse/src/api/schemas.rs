@@ -83,6 +83,12 @@ const SCHEMAS: &[(&str, &str, &str)] = &[
         "A schedule, how far it has come, and its next times.",
         "name: text, spec: any, next: any, upcoming: [text], state: any",
     ),
+    ("Slo", "Service levels.", "items: [Objective]"),
+    (
+        "Objective",
+        "An objective, and how fast its budget burns.",
+        "objective: text, target_percent: any, good: integer, total: integer, alarm: text, windows: any",
+    ),
     ("Batched", "What became of a batch.", "name: text, phase: text, position?: integer"),
     ("Batches", "A tenant's batches.", "items: [Batch]"),
     ("Batch", "A batch, and how far it has come.", "name: text, spec: any, state: any"),

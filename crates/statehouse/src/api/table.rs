@@ -10,7 +10,7 @@ use statehouse_contract::{Operation, Verb};
 use super::{
     admin, batches, cluster, copy, definitions, instances, lists, plain,
     routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
-    schedules, tasks, watch,
+    schedules, slo, tasks, watch,
 };
 
 use Access::{Any, Home, Open, Own};
@@ -519,6 +519,8 @@ pub(super) static ROUTES: &[Route] = &[
             &[(200, "ShardCopy")],
         ),
     // The node.
+    Route::new(Get, "/v1/slo", "slo", OVERSEE, by!(slo::status))
+        .says("Tells how this node's promises stand: good ones, all, burn rates.", &[(200, "Slo")]),
     Route::new(Get, "/healthz", "healthz", Open, by!(plain::healthz))
         .says("Says that the process lives.", &[(200, "Alive")])
         .from(Pool::Free),

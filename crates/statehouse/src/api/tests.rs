@@ -209,6 +209,7 @@ impl Face {
             "n1.1",
             TenantId::parse("acme").unwrap(),
             &meters,
+            crate::slo::Objectives::ANY,
         );
         Self { fake, clock, router: router(state.clone()), state }
     }

@@ -12,7 +12,7 @@ use statehouse_sdk::{Budget, Request};
 
 use super::{
     exit::{Exit, Failure},
-    output::{items, plain},
+    output::{Output, items, plain},
     session::Session,
 };
 
@@ -74,6 +74,34 @@ async fn ask(session: &Session, request: &Request) -> Result<Value, Failure> {
         what,
         "ask again in a moment; its lines say more",
     ))
+}
+
+/// `metrics`.
+#[derive(Debug, Args)]
+pub(crate) struct Metrics {
+    /// List every metric that this binary exports, without asking a server.
+    #[arg(long)]
+    pub(crate) list: bool,
+}
+
+/// Lists every metric that this binary exports.
+pub(crate) fn list(output: Output) -> Result<Exit, Failure> {
+    let made = crate::instruments::all()
+        .map_err(|error| Failure::broken(format!("cannot make the instruments: {error}")))?;
+    let rows = made.iter().map(|(name, made)| {
+        [name.clone(), made.kind.to_owned(), made.unit.to_owned(), made.help.to_owned()]
+    });
+    let body: Vec<Value> = made
+        .iter()
+        .map(|(name, made)| {
+            serde_json::json!({"name": name, "kind": made.kind, "unit": made.unit, "help": made.help})
+        })
+        .collect();
+    let rows = rows.collect();
+    output.show(&serde_json::json!({ "items": body }), |_| {
+        output.table(["metric", "kind", "unit", "what"], rows)
+    })?;
+    Ok(Exit::Ok)
 }
 
 /// Prints the metrics as Prometheus reads them.

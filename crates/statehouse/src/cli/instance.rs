@@ -17,6 +17,7 @@ use super::{
 };
 
 mod look;
+mod trace;
 mod view;
 mod wait;
 
@@ -37,6 +38,8 @@ pub(crate) enum Verb {
     History(look::History),
     /// Say why an instance rests where it rests, and what it would accept.
     Explain(look::Explain),
+    /// Draw an instance's moves in time, with their traces, from its history.
+    Trace(trace::Trace),
     /// Print changes as they happen.
     Watch(look::Watch),
     /// Ask an instance to end; what it did is undone by its saga.
@@ -200,6 +203,7 @@ pub(crate) async fn run(verb: Verb, session: &Session) -> Result<Exit, Failure> 
         Verb::List(list) => list.run(session).await,
         Verb::History(history) => history.run(session).await,
         Verb::Explain(explain) => explain.run(session).await,
+        Verb::Trace(trace) => trace.run(session).await,
         Verb::Watch(watch) => watch.run(session).await,
         Verb::Cancel(operate) => operate.run("cancel", Undoable::No, session).await,
         Verb::Terminate(operate) => operate.run("terminate", Undoable::No, session).await,

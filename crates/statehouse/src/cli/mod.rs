@@ -38,6 +38,7 @@ pub(crate) mod raise;
 pub(crate) mod schedule;
 pub(crate) mod session;
 pub(crate) mod settings;
+pub(crate) mod slo;
 pub(crate) mod task;
 pub(crate) mod tenant;
 pub(crate) mod worker;
@@ -97,7 +98,10 @@ enum Noun {
     /// Say whether a node is alive, or ready.
     Health(health::Health),
     /// Print a node's metrics as Prometheus reads them.
-    Metrics,
+    Metrics(health::Metrics),
+    /// Show what was promised and what came of it.
+    #[command(subcommand)]
+    Slo(slo::Verb),
     /// Measure a server: open or closed loop, latencies, outcomes.
     Bench(bench::Bench),
     /// Judge the history of a run.
@@ -151,7 +155,9 @@ fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure
         Noun::Tenant(verb) => once(tenant::run(verb, &session()?)),
         Noun::Cluster(verb) => crate::serve::block_on(cluster::run(verb, &session()?, build)),
         Noun::Health(health) => once(health.run(&session()?)),
-        Noun::Metrics => once(health::metrics(&session()?)),
+        Noun::Metrics(metrics) if metrics.list => health::list(output),
+        Noun::Metrics(_) => once(health::metrics(&session()?)),
+        Noun::Slo(verb) => once(slo::run(verb, &session()?)),
         Noun::Config(verb) => settings::run(verb, output),
         Noun::Drill(verb) => drill::run(verb, output),
         Noun::Completions { shell } => {

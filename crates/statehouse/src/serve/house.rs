@@ -41,6 +41,12 @@ impl House {
         }
     }
 
+    /// Returns how many timers have fired, and how many of them late.
+    pub(crate) fn timers(&self) -> (u64, u64) {
+        let slot = self.node.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().map_or((0, 0), |node| node.timers())
+    }
+
     /// Hands the leadership of every shard to other nodes, if there are any.
     pub(crate) async fn hand_all_over(&self) {
         let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).clone();

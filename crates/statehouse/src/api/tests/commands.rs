@@ -325,7 +325,14 @@ async fn a_late_house_is_an_unknown_outcome() {
     let meters = super::Meters::start().unwrap();
     let clock = std::sync::Arc::new(super::Hand::default());
     let home = statehouse_contract::TenantId::parse("acme").unwrap();
-    let state = super::ApiState::new(std::sync::Arc::new(Never), clock, "n1.1", home, &meters);
+    let state = super::ApiState::new(
+        std::sync::Arc::new(Never),
+        clock,
+        "n1.1",
+        home,
+        &meters,
+        crate::slo::Objectives::ANY,
+    );
     let request = Ask::post(EVENT, "").header("x-statehouse-deadline-ms", "1").request();
     let response = tower::ServiceExt::oneshot(super::router(state), request).await.unwrap();
     assert_eq!(response.status(), 504);

@@ -287,3 +287,27 @@ async fn every_answer_has_the_same_safe_headers() {
         assert!(seen.header("content-security-policy").is_some());
     }
 }
+
+#[tokio::test]
+async fn ten_thousand_tenants_make_no_more_series_than_two() {
+    let face = Face::new(Fake::new());
+    let series = async || {
+        let text = face.send(Ask::get("/metrics")).await.text().to_owned();
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    };
+    let visit = async |n: usize| {
+        for path in ["instances", "instances/i/explain", "tasks"] {
+            face.send(Ask::get(format!("/v1/tenants/t-{n}/{path}"))).await;
+        }
+        face.send(Ask::post(format!("/v1/tenants/t-{n}/instances/i-{n}/events/e-{n}"), "{}")).await;
+    };
+    visit(0).await;
+    visit(1).await;
+    // To ask for metrics is a request, too.
+    series().await;
+    let few = series().await;
+    for n in 2..10_000 {
+        visit(n).await;
+    }
+    assert_eq!(series().await, few, "whoever comes adds to sums");
+}

@@ -131,6 +131,7 @@ async fn each_role_opens_its_routes_and_no_others() {
         .....x. POST /v1/cluster/shards/{s}/raise
         .....x. GET /v1/cluster/shards/{s}/dump
         .....x. GET /v1/cluster/shards/{s}/snapshot
+        ..x..x. GET /v1/slo
         xxxxxxx GET /healthz
         xxxxxxx GET /readyz
         xxxxxxx GET /metrics
