@@ -98,6 +98,16 @@ impl Tree {
     }
 }
 
+fn spans_as_json(tree: &Tree) -> serde_json::Value {
+    let span = |span: &Seen| {
+        json!({
+            "name": span.name, "service": span.service, "node": span.instance, "kind": span.kind,
+            "id": span.id, "parent": span.parent, "from": span.time.0, "until": span.time.1,
+        })
+    };
+    tree.spans.iter().map(span).collect()
+}
+
 #[test]
 fn one_command_is_one_trace_across_three_nodes_and_a_worker() {
     let folder = tempfile::tempdir().unwrap();
@@ -160,6 +170,10 @@ fn one_command_is_one_trace_across_three_nodes_and_a_worker() {
         if tree.told() == expected { Ok(tree) } else { Err(format!("{:#?}", tree.told())) }
     });
 
+    if let Some(path) = std::env::var_os("STATEHOUSE_SPANS") {
+        // For the picture in the pages: `runbooks/operate/picture.py` draws it.
+        std::fs::write(path, spans_as_json(&tree).to_string()).unwrap();
+    }
     let edges = [
         ("statehouse-ingress", "statehouse-shard"),
         ("statehouse-shard", "statehouse-store"),
