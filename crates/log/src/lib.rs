@@ -65,5 +65,5 @@ pub use self::{
 pub fn describe(meters: &statehouse_telemetry::Meters) {
     let (measures, room) = (std::sync::Arc::default(), std::sync::Arc::default());
     measures::Measures::register(&measures, meters, &room);
-    measures::register_shards(meters, Vec::new());
+    measures::register_shards(meters, &[]);
 }

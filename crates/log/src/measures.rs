@@ -5,7 +5,7 @@
 //! Absent on purpose: labels. A node has few shards, but what an operator asks first is "how bad is the worst".
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, OnceLock, Weak,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -70,11 +70,15 @@ impl Measures {
 }
 
 /// Shows how a node's shards stand.
-pub fn register_shards(meters: &Meters, logs: Vec<ShardLog>) {
-    let logs = Arc::new(logs);
+pub fn register_shards(meters: &Meters, logs: &[ShardLog]) {
+    // Weak: instruments outlive the node, and whoever holds a shard holds its files open.
+    let held: Arc<[_]> = logs.iter().map(|log| Arc::downgrade(&log.replica)).collect();
     let watch = |name, unit, help, of: fn(&[ShardLog]) -> f64| {
-        let own = Arc::clone(&logs);
-        meters.watch(name, unit, help, move || of(&own));
+        let held = Arc::clone(&held);
+        meters.watch(name, unit, help, move || {
+            let living = held.iter().filter_map(Weak::upgrade);
+            of(&living.map(|replica| ShardLog { replica }).collect::<Vec<_>>())
+        });
     };
     watch("statehouse.shards.held", "{shard}", "Shards of which this node has a copy", |logs| {
         count(logs, |_| true)

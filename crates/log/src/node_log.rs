@@ -94,7 +94,7 @@ impl NodeLog {
     /// Shows the numbers of the log as instruments; of its shards, those that are open now.
     pub fn register(&self, meters: &Meters) {
         self.ground.measures.register(meters, &self.ground.room);
-        measures::register_shards(meters, self.shards().values().cloned().collect());
+        measures::register_shards(meters, &self.shards().values().cloned().collect::<Vec<_>>());
     }
 
     /// Opens a shard: its rows, its engine. For a single voter it leads a few milliseconds later.

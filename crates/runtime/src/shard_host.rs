@@ -8,7 +8,7 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Weak, atomic::AtomicUsize},
     time::{Duration, Instant},
 };
 
@@ -270,12 +270,16 @@ impl ShardHost {
     pub fn register(&self, meters: &Meters) {
         self.ground.metrics.register(meters);
         self.log.register(meters);
-        let seats = self.seats.clone();
+        // Weak: instruments outlive the node, and whoever holds a seat holds the node's files open.
+        let seats: Vec<_> = self.seats.iter().map(Arc::downgrade).collect();
         meters.watch(
             "statehouse.permits.used",
             "{permit}",
             "Permits out, of all shards",
-            move || seats.iter().map(|seat| seat.permits_used() as f64).sum(),
+            move || {
+                let living = seats.iter().filter_map(Weak::upgrade);
+                living.map(|seat| seat.permits_used() as f64).sum()
+            },
         );
     }
 
