@@ -70,7 +70,7 @@ impl Measures {
 }
 
 /// Shows how a node's shards stand.
-pub fn register_shards(meters: &Meters, logs: &[ShardLog]) {
+pub(crate) fn register_shards(meters: &Meters, logs: &[ShardLog]) {
     // Weak: instruments outlive the node, and whoever holds a shard holds its files open.
     let held: Arc<[_]> = logs.iter().map(|log| Arc::downgrade(&log.replica)).collect();
     let watch = |name, unit, help, of: fn(&[ShardLog]) -> f64| {

@@ -70,6 +70,6 @@ pub use statehouse_log::{Profile, Reserve};
 /// Makes every instrument of a node's living part and its log, without them.
 pub fn describe(meters: &statehouse_telemetry::Meters) {
     std::sync::Arc::new(Metrics::default()).register(meters);
-    meters.watch("statehouse.permits.used", "{permit}", "Permits out, of all shards", || 0.0);
+    shard_host::register_seats(meters, &[]);
     statehouse_log::describe(meters);
 }

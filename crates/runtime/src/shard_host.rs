@@ -270,17 +270,7 @@ impl ShardHost {
     pub fn register(&self, meters: &Meters) {
         self.ground.metrics.register(meters);
         self.log.register(meters);
-        // Weak: instruments outlive the node, and whoever holds a seat holds the node's files open.
-        let seats: Vec<_> = self.seats.iter().map(Arc::downgrade).collect();
-        meters.watch(
-            "statehouse.permits.used",
-            "{permit}",
-            "Permits out, of all shards",
-            move || {
-                let living = seats.iter().filter_map(Weak::upgrade);
-                living.map(|seat| seat.permits_used() as f64).sum()
-            },
-        );
+        register_seats(meters, &self.seats);
     }
 
     /// Returns the numbers of this node.
@@ -384,6 +374,15 @@ async fn start_tree(seats: &[Arc<Seat>]) -> Result<Tree, HostError> {
     let level = Level { name: "node".to_owned(), policy: NODE, children: children.collect() };
     let started = Actor::spawn(None, Supervisor, level).await;
     started.map_err(|error| HostError::Tree(error.to_string()))
+}
+
+/// Shows how busy a node's seats are.
+pub(crate) fn register_seats(meters: &Meters, seats: &[Arc<Seat>]) {
+    // Weak: instruments outlive the node, and whoever holds a seat holds the node's files open.
+    let held: Vec<Weak<Seat>> = seats.iter().map(Arc::downgrade).collect();
+    meters.watch("statehouse.permits.used", "{permit}", "Permits out, of all shards", move || {
+        held.iter().filter_map(Weak::upgrade).map(|seat| seat.permits_used() as f64).sum()
+    });
 }
 
 /// Counts broken laws of this process in a node's numbers; the first node of a process wins.

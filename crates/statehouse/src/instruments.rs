@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use statehouse_telemetry::{Made, Meters, TelemetryError};
 
-use crate::{api, slo};
+use crate::{
+    api,
+    serve::upkeep::{self, WallClock},
+    slo,
+};
 
 /// Returns every instrument by its exported name.
 pub(crate) fn all() -> Result<BTreeMap<String, Made>, TelemetryError> {
@@ -17,5 +21,7 @@ pub(crate) fn all() -> Result<BTreeMap<String, Made>, TelemetryError> {
     let promised =
         slo::Objectives { availability: 0, latency: 0, latency_ms: 0, timers: 0, minimum: 0 };
     drop(slo::Slo::new(promised, &meters));
+    upkeep::register_certificates(&meters, std::iter::empty());
+    Arc::new(WallClock::default()).register(&meters);
     Ok(meters.list())
 }

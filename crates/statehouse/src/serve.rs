@@ -40,12 +40,14 @@ use crate::{
 };
 use ending::Ending;
 use house::House;
+use upkeep::WallClock;
 
 pub(crate) mod ending;
 mod house;
 pub(crate) mod member;
 pub(crate) mod restore;
 pub(crate) mod seed;
+pub(crate) mod upkeep;
 
 /// Name of the file in DATA/node-K that holds the number of the running process.
 const PID_FILE: &str = "statehouse.pid";
@@ -56,9 +58,9 @@ pub(crate) const SETTINGS_FILE: &str = "node.toml";
 /// Connections to the API that may wait to be accepted.
 const BACKLOG: u32 = 1_024;
 
-/// What the end of a node may take after its API has stopped.
 /// How long the end waits for a collector to take what is left.
 const TELL_MAX: Duration = Duration::from_secs(1);
+/// What the end of a node may take after its API has stopped.
 const CLOSE_MAX: Duration = Duration::from_millis(limits::DRAIN_MS_MAX / 8);
 
 /// `statehouse serve`.
@@ -170,6 +172,7 @@ impl Started {
         let opened = member::open(settings, &api, (bootstrap, build), &clock).await?;
         let node_started = opened.map_err(|error| refused(&error, &directory))?;
         node_started.register(pipeline.meters());
+        upkeep::register_certificates(pipeline.meters(), settings.certificates());
         node_started.offer(settings.builtin.kinds());
         let node = node_started.id();
         let house = House::new(node_started);
@@ -224,7 +227,9 @@ impl Started {
             pipeline.meters(),
             settings.slo.objectives(),
         );
-        let ticking = tokio::spawn(tick(state.clone(), house.clone()));
+        let wall = Arc::new(WallClock::default());
+        wall.register(pipeline.meters());
+        let ticking = tokio::spawn(tick(state.clone(), house.clone(), (wall, clock)));
         let signalled = Arc::new(tokio::sync::Notify::new());
         let parting = {
             let (signalled, house) = (Arc::clone(&signalled), house.clone());
@@ -266,13 +271,14 @@ impl Started {
     }
 }
 
-/// Takes samples of what was promised.
-async fn tick(state: ApiState, house: House) {
+/// Takes samples of what was promised, and looks at the wall clock.
+async fn tick(state: ApiState, house: House, (wall, clock): (Arc<WallClock>, SystemClock)) {
     let began = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_secs(crate::slo::TICK_S));
     loop {
         ticks.tick().await;
         state.slo().tick(began.elapsed().as_secs(), house.timers());
+        wall.look(&clock);
     }
 }
 

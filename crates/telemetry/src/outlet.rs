@@ -2,21 +2,22 @@
 //!
 //! A span that ends is put into a bounded queue, and a thread of its own looks there now and then and sends what has gathered
 //! to the collector, over OTLP. Nobody wakes it: with a wake for each span, tracing everything cost a third of the
-//! commands on two cores. A collector that is gone, refuses, hangs or is slow costs that thread and nobody else: a span that finds no room is
-//! dropped and counted, a batch that was not taken is lost and counted.
+//! commands on two cores. A collector that is gone, refuses, hangs or is slow costs that thread and nobody else: a span
+//! that finds no room is dropped and counted, a batch that was not taken is lost and counted.
 //!
 //! Spans leave under the name of their role where the services are told apart (`split`), so that the picture of the
 //! architecture has more than one box.
 //!
 //! Absent on purpose: retries. What is lost of a trace can be told again from the instance's history.
 //!
-//! Invariant `BOUND`: at most `QUEUE_SPANS_MAX` spans wait.
+//! Invariant `BOUND`: at most `QUEUE_SPANS_MAX` spans wait, and as many are on their way. Each span that ended is sent, failed
+//! or dropped, and counted as that.
 
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -88,29 +89,40 @@ impl Leaving {
 
 /// What waits to be sent.
 #[derive(Debug, Default)]
-struct Queue {
-    spans: Mutex<Vec<SpanData>>,
-    is_closed: AtomicBool,
+struct Queue(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    spans: Vec<SpanData>,
+    /// Under the same lock, so that no span comes after the last look.
+    is_closed: bool,
 }
 
 impl Queue {
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn put(&self, span: SpanData) -> bool {
-        if self.is_closed.load(Ordering::Acquire) {
-            return false;
-        }
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = spans.len() < QUEUE_SPANS_MAX;
+        let mut waiting = self.locked();
+        let has_room = !waiting.is_closed && waiting.spans.len() < QUEUE_SPANS_MAX;
         if has_room {
-            spans.push(span);
+            waiting.spans.push(span);
         }
         has_room
     }
 
-    fn take(&self) -> Vec<SpanData> {
+    /// Takes all that waits; says whether nothing comes any more.
+    fn take(&self) -> (Vec<SpanData>, bool) {
+        let mut waiting = self.locked();
         // As many as there were last time will come again.
-        let mut spans = self.spans.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = Vec::with_capacity(spans.len());
-        std::mem::replace(&mut *spans, room)
+        let room = Vec::with_capacity(waiting.spans.len());
+        (std::mem::replace(&mut waiting.spans, room), waiting.is_closed)
+    }
+
+    /// Takes nothing more from now on; says whether it did until now.
+    fn close(&self) -> bool {
+        !std::mem::replace(&mut self.locked().is_closed, true)
     }
 }
 
@@ -150,7 +162,7 @@ impl Outlet {
 
     /// Sends what waits and ends, within a time.
     pub(crate) fn close(&self, limit: Duration) {
-        if self.queue.is_closed.swap(true, Ordering::AcqRel) {
+        if !self.queue.close() {
             return;
         }
         let until = Instant::now() + limit;
@@ -197,8 +209,7 @@ struct Sender {
 impl Sender {
     fn run(mut self) {
         loop {
-            let is_over = self.queue.is_closed.load(Ordering::Acquire);
-            let mut spans = self.queue.take();
+            let (mut spans, is_over) = self.queue.take();
             while !spans.is_empty() {
                 let rest = spans.split_off(spans.len().min(BATCH_SPANS_MAX));
                 self.send(std::mem::replace(&mut spans, rest));
@@ -271,4 +282,78 @@ pub(crate) fn resource(settings: &OutletSettings, service: String) -> Resource {
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .with_attributes(more)
         .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    /// An outlet to nobody: the port was given back.
+    fn to_nobody() -> (Outlet, Arc<Leaving>) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let gone = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        let settings = OutletSettings {
+            endpoint: Some(format!("http://{gone}")),
+            service: "test".to_owned(),
+            instance: "n1".to_owned(),
+            environment: None,
+            region: None,
+            split: false,
+        };
+        Outlet::start(settings).unwrap()
+    }
+
+    fn counted(leaving: &Leaving) -> (u64, u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&leaving.sent), of(&leaving.failed), of(&leaving.dropped))
+    }
+
+    #[test]
+    fn each_span_that_ends_is_counted_also_while_the_outlet_closes() {
+        let (outlet, leaving) = to_nobody();
+        let provider = SdkTracerProvider::builder().with_span_processor(outlet.clone()).build();
+        let ended = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let tracer = provider.tracer("test");
+                    while ended.load(Ordering::Relaxed) < 3_000 {
+                        drop(tracer.start("work"));
+                        ended.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            while ended.load(Ordering::Relaxed) < 1_000 {
+                std::thread::yield_now();
+            }
+            outlet.close(Duration::from_secs(60));
+        });
+        let (sent, failed, dropped) = counted(&leaving);
+        assert_eq!((sent, failed + dropped), (0, ended.load(Ordering::Relaxed)));
+        assert!(failed >= 1_000, "what had ended before was tried: {failed} of {dropped} dropped");
+    }
+
+    #[test]
+    fn a_queue_holds_what_it_may_and_nothing_once_it_is_closed() {
+        // Made by hand, without the thread: nothing is taken out.
+        let queue = Arc::new(Queue::default());
+        let outlet =
+            Outlet { queue: Arc::clone(&queue), leaving: Arc::default(), thread: Arc::default() };
+        let provider = SdkTracerProvider::builder().with_span_processor(outlet.clone()).build();
+        let tracer = provider.tracer("test");
+        for _ in 0..QUEUE_SPANS_MAX + 3 {
+            drop(tracer.start("work"));
+        }
+        assert_eq!(counted(&outlet.leaving).2, 3);
+        let (waiting, is_over) = queue.take();
+        assert_eq!((waiting.len(), is_over), (QUEUE_SPANS_MAX, false));
+        assert!(queue.close());
+        assert!(!queue.close(), "it was closed before");
+        drop(tracer.start("work"));
+        assert_eq!(counted(&outlet.leaving).2, 4);
+        assert!(queue.take().0.is_empty());
+    }
 }

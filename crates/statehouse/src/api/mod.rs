@@ -51,6 +51,7 @@ mod routes;
 mod schedules;
 mod schemas;
 mod server;
+mod shapes;
 mod slo;
 mod table;
 mod tasks;

@@ -9,56 +9,17 @@ use statehouse_contract::{Operation, Verb};
 
 use super::{
     admin, batches, cluster, copy, definitions, instances, lists, plain,
-    routes::{Access, BodyShape, Field, Kind, Method, Pool, Role, Route, may, must},
-    schedules, slo, tasks, watch,
+    routes::{Access::Open, BodyShape, Kind, Method, Pool, Route, may, must},
+    schedules,
+    shapes::{
+        ADMINISTER, AFTER, BATCHED, CALL, CHANGED, COMPLETE, DEPLOY, DRY_RUN, FILTER, GOVERN,
+        LIMIT, OPERATE, OVERSEE, READ, READ_FIELDS, REASON, REASONED, RECEIPT, SCHEDULED, STUDY,
+        TOKEN, WAIT, WORK,
+    },
+    slo, tasks, watch,
 };
 
-use Access::{Any, Home, Open, Own};
 use Method::{Delete, Get, Post, Put};
-
-/// Who reads instances.
-const READ: Access = Own(&[Role::Reader, Role::Caller, Role::Operator, Role::Admin]);
-/// Who starts and sends.
-const CALL: Access = Own(&[Role::Caller, Role::Admin]);
-/// Who operates.
-const OPERATE: Access = Own(&[Role::Operator, Role::Admin]);
-/// Who reads definitions.
-const STUDY: Access =
-    Own(&[Role::Reader, Role::Caller, Role::Operator, Role::Deployer, Role::Admin]);
-/// Who deploys.
-const DEPLOY: Access = Own(&[Role::Deployer, Role::Admin]);
-/// Who works.
-const WORK: Access = Own(&[Role::Worker, Role::Admin]);
-/// Who administers a tenant.
-const ADMINISTER: Access = Any(&[Role::Admin]);
-/// Who runs the cluster and sets what each tenant may use.
-const GOVERN: Access = Home(&[Role::Admin]);
-/// Who looks at the cluster.
-const OVERSEE: Access = Any(&[Role::Operator, Role::Admin]);
-
-const DRY_RUN: Field = may("dry_run", Kind::Flag, "only tell what would happen");
-const LIMIT: Field = may("limit", Kind::Number, "most rows, up to page_max");
-const TOKEN: Field = must("token", Kind::Number, "the lease's token");
-const REASON: Field = must("reason", Kind::Text, "why, for the audit");
-
-const FILTER: &[Field] = &[
-    may("state", Kind::Text, "the id of an active state"),
-    may("definition", Kind::Text, "the definition's name"),
-    may("status", Kind::Text, "one status"),
-    may("tag", Kind::Text, "a tag of an active state"),
-    may("all", Kind::Flag, "finished instances too"),
-    LIMIT,
-    may("cursor", Kind::Text, "where the page before ended"),
-    COMPLETE,
-];
-const COMPLETE: Field = may("complete", Kind::Flag, "503 instead of leaving a shard out");
-const AFTER: Field = may("after", Kind::Position, "only changes after this cursor");
-const WAIT: Field = may("wait", Kind::Duration, "one long poll instead of a stream");
-const REASONED: BodyShape = BodyShape::Members(&[REASON]);
-const RECEIPT: &[(u16, &str)] = &[(200, "Receipt")];
-const CHANGED: &[(u16, &str)] = &[(200, "Acknowledgement"), (201, "Acknowledgement")];
-const BATCHED: &[(u16, &str)] = &[(200, "Batched"), (201, "Batched")];
-const SCHEDULED: &[(u16, &str)] = &[(200, "Scheduled"), (201, "Scheduled")];
 
 macro_rules! by {
     ($handler:path) => {
@@ -536,9 +497,4 @@ pub(super) static ROUTES: &[Route] = &[
     Route::new(Get, "/errors/{code}", "error_page", Open, by!(plain::error_page))
         .says("Gives the page of a rejection's code.", &[(200, "Page")])
         .from(Pool::Free),
-];
-
-const READ_FIELDS: &[Field] = &[
-    may("consistency", Kind::Text, "linearizable (default), leader or stale"),
-    may("min_version", Kind::Number, "wait until the copy has reached this version"),
 ];
