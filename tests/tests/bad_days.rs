@@ -20,7 +20,9 @@ fn a_terminated_node_answers_what_it_admitted_and_ends_with_zero() {
     let mut stage = Stage::open(folder.path()).unwrap();
     assert_eq!(stage.start_sample("a-1").status, 201);
     let status = stage.server.stop(Duration::from_secs(10)).unwrap();
-    assert_eq!(status.code(), Some(0), "{}", stage.server.errors());
+    let lines = stage.server.errors();
+    assert_eq!(status.code(), Some(0), "{lines}");
+    assert_eq!(lines, "", "of a day without trouble `dev` tells nothing");
     let stage = Stage::open(folder.path()).unwrap();
     assert_eq!(stage.read("a-1").status, 200);
 }

@@ -35,6 +35,20 @@ fn each_node_in_turn_is_restarted_under_load_and_no_client_notices() {
 }
 
 #[test]
+fn a_member_that_is_asked_to_end_is_told_by_all_without_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::open(folder.path());
+    let _ = cluster.balanced();
+    cluster.end(3);
+    let _ = cluster.agreed(&[1, 2]);
+    let lines: Vec<String> = (1..=NODES).flat_map(|node| cluster.lines(node)).collect();
+    let is_trouble = |line: &&String| line.contains("WARN") || line.contains("ERROR");
+    let troubles: Vec<&String> = lines.iter().filter(is_trouble).collect();
+    assert!(troubles.is_empty(), "{troubles:#?}");
+    assert!(lines.iter().any(|line| line.contains("stopped")), "the lines are there: {lines:#?}");
+}
+
+#[test]
 fn a_node_that_takes_long_to_stop_is_not_given_its_shards_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut cluster = Cluster::open(folder.path());

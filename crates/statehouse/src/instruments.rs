@@ -21,7 +21,7 @@ pub(crate) fn all() -> Result<BTreeMap<String, Made>, TelemetryError> {
     let promised =
         slo::Objectives { availability: 0, latency: 0, latency_ms: 0, timers: 0, minimum: 0 };
     drop(slo::Slo::new(promised, &meters));
-    upkeep::register_certificates(&meters, std::iter::empty());
+    upkeep::watch_end(&meters, 0);
     Arc::new(WallClock::default()).register(&meters);
     Ok(meters.list())
 }

@@ -61,9 +61,10 @@ pub struct LogSettings {
     pub filter: String,
 }
 
-/// Neighbours that talk more than anybody reads; prepended, so that a filter can still ask for them.
+/// Neighbours that talk more than anybody reads; prepended, so that a filter can still ask for them. `ractor_cluster` warns of
+/// each session that ends, also when the other node was asked to stop; our own lines tell each peer's state, and who was not let in.
 const QUIET: &str =
-    "ractor=warn,ractor_cluster=warn,openraft=warn,hyper=warn,h2=warn,opentelemetry=warn,";
+    "ractor=warn,ractor_cluster=error,openraft=warn,hyper=warn,h2=warn,opentelemetry=warn,";
 
 /// Telemetry of one process.
 #[derive(Clone, Debug)]

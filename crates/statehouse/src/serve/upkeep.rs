@@ -69,14 +69,20 @@ impl WallClock {
 /// Shows when the first of some certificates ends; those that cannot be read are left out, whoever uses them says so.
 pub(crate) fn register_certificates<'p>(meters: &Meters, files: impl Iterator<Item = &'p Path>) {
     let ends = files.filter_map(|path| std::fs::read(path).ok()).filter_map(|pem| first_end(&pem));
-    let first = ends.min();
+    if let Some(first) = ends.min() {
+        watch_end(meters, first);
+    }
+}
+
+/// Shows how far away an end is, in seconds since 1970.
+pub(crate) fn watch_end(meters: &Meters, end: i64) {
     meters.watch(
         "statehouse.certificates.expiry",
         "s",
-        "Time until the first certificate of this node ends; none: infinite",
+        "Time until the first certificate of this node ends; not there where it has none",
         move || {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            first.map_or(f64::INFINITY, |end| end as f64 - now as f64)
+            end as f64 - now as f64
         },
     );
 }

@@ -393,6 +393,20 @@ async fn a_lease_outlives_its_leader_and_its_token_counts_after_the_opening() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_report_whose_answer_was_lost_with_its_leader_gets_the_same_one_from_the_next() {
+    let fixture = fixture(&[WORK]).await;
+    fixture.born("work", "a", "{}").await;
+    let lease = fixture.lease("pay", "l1").await;
+    let lost = fixture.complete(&lease, r#"{"receipt": "r"}"#).await.unwrap();
+    let version = fixture.read("a").await.version;
+    let fixture = fixture.restart().await;
+    let again = fixture.complete(&lease, r#"{"receipt": "r"}"#).await.unwrap();
+    assert_eq!(again.body.as_str(), lost.body.as_str());
+    assert_eq!(fixture.read("a").await.version, version, "it has counted once");
+    fixture.rebuilds_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_that_was_used_for_another_report_is_refused() {
     let fixture = fixture(&[WORK]).await;
     fixture.born("work", "a", "{}").await;

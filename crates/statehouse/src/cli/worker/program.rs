@@ -158,3 +158,53 @@ fn error(said: &[u8], complained: &[u8], status: std::process::ExitStatus) -> Ta
         retryable: retryable.unwrap_or_else(|| status.code() != Some(FATAL)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn ended(code: i32) -> std::process::ExitStatus {
+        std::process::ExitStatus::from_raw(code << 8)
+    }
+
+    #[test]
+    fn an_output_is_json_or_nothing_and_never_too_large() {
+        assert_eq!(output(b"{\"a\": [1]}\n").unwrap(), json!({"a": [1]}));
+        assert_eq!(output(b" \n").unwrap(), json!({}));
+        let no = output(b"all is well").unwrap_err();
+        assert_eq!((no.code.as_str(), no.retryable), ("invalid_output", false));
+        assert!(no.message.contains("line 1 column 1"), "{}", no.message);
+        let large = vec![b' '; OUTPUT_BYTES_MAX + 1];
+        let no = output(&large).unwrap_err();
+        assert_eq!((no.code.as_str(), no.retryable), ("output_too_large", false));
+    }
+
+    #[test]
+    fn what_a_failed_program_says_counts_before_its_exit_code() {
+        let said = br#"{"error": {"code": "declined", "message": "no money", "retryable": false}}"#;
+        let no = error(said, b"", ended(1));
+        assert_eq!(
+            (no.code.as_str(), no.message.as_str(), no.retryable),
+            ("declined", "no money", false)
+        );
+        let no = error(b"not json", b"first\nlast words\n \n", ended(7));
+        assert_eq!(
+            (no.code, no.message.as_str(), no.retryable),
+            (exit_code(ended(7)), "last words", true)
+        );
+        assert!(!error(b"", b"", ended(FATAL)).retryable, "that code is for good");
+    }
+
+    #[tokio::test]
+    async fn of_a_flood_only_what_is_allowed_is_kept_and_all_is_read() {
+        let flood = vec![b'x'; 100_000];
+        assert_eq!(read(Some(flood.as_slice()), 1_000).await.len(), 1_000);
+        let mut pipe = flood.as_slice();
+        assert_eq!(read(Some(&mut pipe), 10).await.len(), 10);
+        assert!(pipe.is_empty(), "the writer is not left waiting");
+    }
+}
