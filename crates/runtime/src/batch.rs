@@ -7,104 +7,24 @@
 //!
 //! Absent on purpose: clocks, asking, sending. `batch_actor.rs` does that.
 //!
-//! Invariant: counts and cursor move together, a page at a time.
+//! Whom a page will tell is written down before the first of them is told, and what became of them afterwards: so who is told
+//! again after a crash is who was told, also when the verb has taken an instance out of the filter's sight.
+//!
+//! Invariant: each instance of the list is counted once.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use statehouse_contract::{
-    DefinitionName, Digest, InstanceFilter, InstanceId, RejectionCode, TenantId, Timestamp, Verb,
-    limits::{
-        BATCH_EXAMPLES_MAX, BATCH_RATE_DEFAULT, BATCH_RATE_MAX, INSTANCE_BYTES_MAX, NAME_BYTES_MAX,
-        PAGE_MAX,
-    },
-    view::InstanceRow,
+    InstanceId, RejectionCode, Timestamp, limits::BATCH_EXAMPLES_MAX, view::InstanceRow,
 };
 
-/// Longest reason: the audit shows the batch's name before it.
-const REASON_BYTES: usize = statehouse_contract::limits::REASON_BYTES_MAX - 128;
+pub use spec::{Filter, Spec, Word};
 
-/// The verbs that a batch can carry out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Word {
-    /// Ask to end, with compensation.
-    Cancel,
-    /// End now.
-    Terminate,
-    /// Hold.
-    Pause,
-    /// Go on.
-    Resume,
-    /// Run a kept event again, and parked tasks.
-    Retry,
-    /// Drop a kept event.
-    Skip,
-    /// Move to another version of the definition.
-    Migrate,
-    /// Begin a new instance from a version of each.
-    Reset,
-}
+mod spec;
 
-/// Which instances.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Filter {
-    /// Of this definition.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub definition: Option<String>,
-    /// Of this version of it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u32>,
-    /// With this status; else every one that has not ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<String>,
-    /// In this state.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<String>,
-    /// With this tag.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tag: Option<String>,
-}
-
-/// What an operator wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Spec {
-    /// The verb.
-    pub verb: Word,
-    /// For `migrate`: the version to move to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<u32>,
-    /// For `reset`: the version from which to begin.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<u64>,
-    /// Which instances.
-    #[serde(default)]
-    pub filter: Filter,
-    /// At most so many instances a second.
-    #[serde(default = "default_rate")]
-    pub rate: u32,
-    /// The share of the instances, in percent.
-    #[serde(default = "default_percent")]
-    pub percent: u8,
-    /// Whether it only finds out what would happen.
-    #[serde(default)]
-    pub dry_run: bool,
-    /// Whether the first refusal stops it. Left out: only of a migration.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_on_refusal: Option<bool>,
-    /// Why; stands in every instance's history.
-    pub reason: String,
-}
-
-const fn default_rate() -> u32 {
-    BATCH_RATE_DEFAULT
-}
-
-const fn default_percent() -> u8 {
-    100
-}
+/// Why an instance is left that is what the verb would make of it.
+pub(crate) const NOTHING_TO_DO: &str = "nothing_to_do";
 
 /// Where a batch is in its life.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,6 +67,9 @@ pub struct State {
     /// Where in the list it goes on.
     #[serde(default)]
     pub cursor: Option<String>,
+    /// Instances before the cursor that are being told, and not counted yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub telling: Vec<InstanceId>,
     /// Instances that the filter found.
     #[serde(default)]
     pub found: u64,
@@ -209,144 +132,20 @@ pub enum Ending {
     NotDrawn,
 }
 
-/// What became of a page of the list.
+/// Instances with what became of them.
+pub type Endings = Vec<(InstanceId, Ending)>;
+
+/// What is to be done with a page of the list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// Each instance that the filter found, with what became of it.
-    pub endings: Vec<(InstanceId, Ending)>,
+    /// Whom to tell.
+    pub telling: Vec<InstanceId>,
+    /// Those who are not told.
+    pub others: Endings,
+    /// Where the list begins that it was taken from.
+    pub from: Option<String>,
     /// Where the list goes on; nothing at its end.
     pub next: Option<String>,
-}
-
-impl Spec {
-    /// Reads what an operator wants.
-    ///
-    /// # Errors
-    /// What is wrong and what would be right.
-    pub fn read(document: &str) -> Result<Self, String> {
-        let spec: Self = serde_json::from_str(document).map_err(|error| error.to_string())?;
-        let name = |what: &str, text: &Option<String>| match text {
-            Some(text) if text.is_empty() || text.len() > NAME_BYTES_MAX => Err(format!(
-                "/filter/{what} has {} bytes; 1 to {NAME_BYTES_MAX} are allowed",
-                text.len()
-            )),
-            _ => Ok(()),
-        };
-        name("status", &spec.filter.status)?;
-        name("state", &spec.filter.state)?;
-        name("tag", &spec.filter.tag)?;
-        if let Some(definition) = &spec.filter.definition {
-            DefinitionName::parse(definition)
-                .map_err(|error| format!("/filter/definition: {error}"))?;
-        }
-        if spec.filter.version.is_some() && spec.filter.definition.is_none() {
-            return Err("/filter/version stands without /filter/definition".to_owned());
-        }
-        match (spec.verb, spec.to, spec.version) {
-            (Word::Migrate, Some(_), None) if spec.filter.definition.is_some() => {}
-            (Word::Migrate, _, _) => {
-                return Err(
-                    "a migration takes /to and /filter/definition, and no /version".to_owned()
-                );
-            }
-            (Word::Reset, None, Some(_)) => {}
-            (Word::Reset, _, _) => return Err("a reset takes /version, and no /to".to_owned()),
-            (_, None, None) => {}
-            (_, _, _) => return Err("only migrate takes /to, only reset takes /version".to_owned()),
-        }
-        if !(1..=BATCH_RATE_MAX).contains(&spec.rate) {
-            return Err(format!(
-                "/rate is {}; it takes 1 to batch_rate_max, {BATCH_RATE_MAX}",
-                spec.rate
-            ));
-        }
-        if !(1..=100).contains(&spec.percent) {
-            return Err(format!("/percent is {}; it takes 1 to 100", spec.percent));
-        }
-        match spec.reason.trim().len() {
-            0 => Err("/reason is empty; say why, for the audit".to_owned()),
-            bytes if bytes > REASON_BYTES => {
-                Err(format!("/reason has {bytes} bytes; at most {REASON_BYTES} are allowed"))
-            }
-            _ => Ok(spec),
-        }
-    }
-
-    /// Returns the question for a page of its instances.
-    #[must_use]
-    pub fn page(&self, tenant: &TenantId, cursor: Option<&str>, limit: u32) -> InstanceFilter {
-        let filter = &self.filter;
-        let text = |text: &Option<String>| text.as_deref().map(Into::into);
-        InstanceFilter {
-            state: text(&filter.state),
-            definition: filter
-                .definition
-                .as_deref()
-                .and_then(|name| DefinitionName::parse(name).ok()),
-            status: text(&filter.status),
-            tag: text(&filter.tag),
-            limit: limit.clamp(1, PAGE_MAX),
-            cursor: cursor.map(Into::into),
-            // A shard that cannot answer now would be left out for good.
-            complete: true,
-            ..InstanceFilter::of(tenant.clone())
-        }
-    }
-
-    /// Returns whether an instance is in the share.
-    #[must_use]
-    pub fn draws(&self, instance: &InstanceId) -> bool {
-        let digest = Digest::of(instance.as_str().as_bytes());
-        let drawn = u16::from_be_bytes([digest.0[0], digest.0[1]]) % 100;
-        drawn < u16::from(self.percent)
-    }
-
-    /// Returns what is said to an instance; nothing if there is nothing to do.
-    #[must_use]
-    pub fn verb_for(&self, name: &str, row: &InstanceRow) -> Option<Verb> {
-        Some(match self.verb {
-            Word::Cancel => Verb::Cancel,
-            Word::Terminate => Verb::Terminate,
-            Word::Pause => Verb::Pause,
-            Word::Resume => Verb::Resume,
-            Word::Retry => Verb::Retry { task: None },
-            Word::Skip => Verb::Skip,
-            Word::Migrate => {
-                let to = self.to?;
-                if row.definition_version == to {
-                    return None;
-                }
-                Verb::Migrate { to }
-            }
-            Word::Reset => {
-                Verb::Reset { version: self.version?, instance: reset_id(name, &row.id)? }
-            }
-        })
-    }
-
-    /// Returns whether a refusal means that there was nothing to do: what the verb is for is not so, or not any more.
-    #[must_use]
-    pub const fn is_nothing_to_do(&self, code: RejectionCode) -> bool {
-        match code {
-            RejectionCode::InstanceFinished | RejectionCode::UnknownInstance => true,
-            // The author's `when` keeps an instance where it is.
-            RejectionCode::GuardRefused => matches!(self.verb, Word::Migrate),
-            RejectionCode::NotHandled => !matches!(self.verb, Word::Migrate | Word::Reset),
-            _ => false,
-        }
-    }
-
-    /// Returns whether the first refusal stops it.
-    #[must_use]
-    pub fn stops(&self) -> bool {
-        !self.dry_run && self.stop_on_refusal.unwrap_or(self.verb == Word::Migrate)
-    }
-
-    /// Returns what stands in the history of an instance.
-    #[must_use]
-    pub fn reason_in(&self, name: &str) -> String {
-        format!("batch {name}: {}", self.reason.trim())
-    }
 }
 
 /// Counts under a name, as long as there are not too many names; what comes later counts as `other`.
@@ -354,12 +153,6 @@ fn count(names: &mut BTreeMap<String, u64>, name: String) {
     let is_full = names.len() >= BATCH_EXAMPLES_MAX && !names.contains_key(&name);
     let name = if is_full { "other".to_owned() } else { name };
     *names.entry(name).or_default() += 1;
-}
-
-/// Returns the id of the instance that begins where another one stood; nothing if it would be too long.
-fn reset_id(name: &str, old: &InstanceId) -> Option<InstanceId> {
-    let id = format!("{old}-{name}");
-    InstanceId::parse(&id).ok().filter(|id| id.as_str().len() <= INSTANCE_BYTES_MAX)
 }
 
 impl Batch {
@@ -383,11 +176,50 @@ impl Batch {
             && self.spec.filter.version.is_none_or(|version| version == row.definition_version)
     }
 
-    /// Takes in what became of a page.
-    pub fn take_in(&mut self, page: Page, now: Timestamp) {
+    /// Sorts the instances of a page.
+    #[must_use]
+    pub fn plan(&self, rows: &[InstanceRow], next: Option<String>) -> Page {
+        let mut page = Page { from: self.state.cursor.clone(), next, ..Page::default() };
+        for row in rows.iter().filter(|row| self.concerns(row)) {
+            if !self.spec.draws(&row.id) {
+                page.others.push((row.id.clone(), Ending::NotDrawn));
+            } else if self.spec.is_done(row) {
+                page.others.push((row.id.clone(), Ending::Left { why: NOTHING_TO_DO }));
+            } else {
+                page.telling.push(row.id.clone());
+            }
+        }
+        page
+    }
+
+    /// Takes the next page; says whether it was the next one, of a batch that goes on.
+    pub fn take(&mut self, page: Page, now: Timestamp) -> bool {
+        let state = &self.state;
+        if !self.is_running() || !state.telling.is_empty() || state.cursor != page.from {
+            return false;
+        }
+        self.state.cursor = page.next;
+        self.state.telling = page.telling;
+        self.count(page.others);
+        self.close(now);
+        true
+    }
+
+    /// Takes in what became of those who were told; says whether they were not counted yet.
+    pub fn take_in(&mut self, told: &[InstanceId], endings: Endings, now: Timestamp) -> bool {
+        if self.state.telling != told {
+            return false;
+        }
+        self.state.telling.clear();
+        self.count(endings);
+        self.close(now);
+        true
+    }
+
+    fn count(&mut self, endings: Endings) {
         let stops = self.spec.stops();
         let state = &mut self.state;
-        for (instance, ending) in page.endings {
+        for (instance, ending) in endings {
             state.found += 1;
             match ending {
                 Ending::Accepted { moved } => {
@@ -415,13 +247,18 @@ impl Batch {
                 }
             }
         }
-        if state.phase == Phase::Running && page.next.is_none() {
+    }
+
+    /// Ends it if it is through.
+    fn close(&mut self, now: Timestamp) {
+        let state = &mut self.state;
+        let is_through = state.cursor.is_none() && state.telling.is_empty();
+        if state.phase == Phase::Running && is_through {
             state.phase = Phase::Done;
         }
         if state.phase != Phase::Running {
             state.ended.get_or_insert(now.0);
         }
-        state.cursor = page.next;
     }
 
     /// Stops it.

@@ -1,8 +1,8 @@
 //! The batches of the cluster: an organ of shard 0's leader that says one verb to many instances.
 //!
-//! It takes a page of the list, says the verb to each instance on it under a key that belongs to the batch, and then writes
-//! counts and cursor down in one entry. A crash in between repeats the page under the same keys, so nobody is told twice;
-//! an instance whose answer nobody knows holds the page back until somebody does.
+//! It takes a page of the list, writes down whom it will tell, says the verb to each of them under a key that belongs to the
+//! batch, and writes down what became of them. A crash in between tells the same ones again under the same keys, so nobody
+//! is told twice; an instance whose answer nobody knows holds the page back until somebody does.
 //!
 //! Absent on purpose: which instances and what they are told; `batch.rs` says that.
 //!
@@ -18,16 +18,15 @@ use std::{
 use futures::{StreamExt, stream};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use statehouse_contract::{
-    Actor as Who, Answer, Command, CommandEnvelope, Digest, InstanceKey, Json, Key, KeyText, Query,
-    ReceiptKind, Rejection, RoleName, Target, TenantId, TraceContext,
+    Actor as Who, Answer, Command, CommandEnvelope, Digest, InstanceId, InstanceKey, Json, Key,
+    KeyText, Query, ReceiptKind, Rejection, RoleName, Target, TenantId, TraceContext,
     limits::{BATCH_AT_ONCE_MAX, DEADLINE_MS_DEFAULT, PAGE_MAX},
-    view::InstanceRow,
 };
 use tracing::{info, warn};
 
 use crate::{
     Door,
-    batch::{Batch, Ending, Page},
+    batch::{Batch, Ending, Endings, NOTHING_TO_DO, Page},
     message::BatchMessage,
     reading::RowsError,
     reign::Reign,
@@ -151,10 +150,28 @@ impl BatchesState {
                 return Ok(());
             }
         };
-        let Some(room) = self.room(&key, batch.spec.rate) else { return Ok(()) };
-        let Some((page, told)) = self.page(tenant, name, &batch, room).await else { return Ok(()) };
-        self.spend(&key, told);
-        self.write(tenant, name, page).await
+        let batch = if batch.state.telling.is_empty() {
+            let Some(room) = self.room(&key, batch.spec.rate) else { return Ok(()) };
+            let Some(page) = self.page(tenant, &batch, room).await else { return Ok(()) };
+            self.spend(&key, page.telling.len());
+            let now = self.reign.now();
+            let taken = |batch: &mut Batch| batch.take(page.clone(), now);
+            match self.write(tenant, name, taken).await? {
+                Some(batch) => batch,
+                None => return Ok(()),
+            }
+        } else {
+            // Somebody before us has planned to tell these, and has perhaps told some.
+            batch
+        };
+        let told = &batch.state.telling;
+        if told.is_empty() {
+            return Ok(());
+        }
+        let Some(endings) = self.tell_all(tenant, name, &batch).await else { return Ok(()) };
+        let now = self.reign.now();
+        self.write(tenant, name, |batch| batch.take_in(told, endings.clone(), now)).await?;
+        Ok(())
     }
 
     /// Returns how many instances a batch may be told now; nothing if none.
@@ -167,48 +184,44 @@ impl BatchesState {
         (*credit >= 1.0).then_some((*credit as u32).min(PAGE_MAX))
     }
 
-    fn spend(&mut self, key: &Name, told: u32) {
+    fn spend(&mut self, key: &Name, told: usize) {
         if let Some((credit, _)) = self.running.as_mut().and_then(|running| running.get_mut(key)) {
-            *credit -= f64::from(told);
+            *credit -= u32::try_from(told).map_or(f64::MAX, f64::from);
         }
     }
 
-    /// Says the verb to a page of instances. Nothing while nobody knows some answer.
-    async fn page(
-        &self,
-        tenant: &TenantId,
-        name: &str,
-        batch: &Batch,
-        room: u32,
-    ) -> Option<(Page, u32)> {
+    /// Finds the next page of instances; nothing while some shard does not answer.
+    async fn page(&self, tenant: &TenantId, batch: &Batch, room: u32) -> Option<Page> {
         let filter = batch.spec.page(tenant, batch.state.cursor.as_deref(), room);
         let Ok(Answer::Instances(found)) =
             self.reign.seat().ground().carried.query(Query::Instances(filter)).await
         else {
             return None;
         };
-        let rows = found.items.into_iter().filter(|row| batch.concerns(row));
         let next = found.page.has_more.then_some(found.page.end_cursor).flatten();
-        let mut endings = Vec::new();
+        Some(batch.plan(&found.items, next))
+    }
+
+    /// Says the verb to those who are to be told. Nothing while nobody knows some answer.
+    async fn tell_all(&self, tenant: &TenantId, name: &str, batch: &Batch) -> Option<Endings> {
         // One that is to stop at the first refusal must not be told on behind it.
         let at_once = if batch.spec.stops() { 1 } else { BATCH_AT_ONCE_MAX };
-        let mut told = 0;
-        let mut answers = stream::iter(rows)
-            .map(|row| async move {
-                let ending = self.tell(tenant, name, batch, &row).await;
-                (row.id, ending)
+        let mut answers = stream::iter(batch.state.telling.clone())
+            .map(|instance| async move {
+                let ending = self.tell(tenant, name, batch, &instance).await;
+                (instance, ending)
             })
             .buffered(at_once);
+        let mut endings = Endings::new();
         while let Some((instance, ending)) = answers.next().await {
             let ending = ending?;
-            told += u32::from(!matches!(ending, Ending::NotDrawn));
             let is_refused = matches!(ending, Ending::Refused { .. });
             endings.push((instance, ending));
             if is_refused && batch.spec.stops() {
                 break;
             }
         }
-        Some((Page { endings, next }, told))
+        Some(endings)
     }
 
     /// Says the verb to one instance; nothing while nobody knows the answer.
@@ -217,14 +230,11 @@ impl BatchesState {
         tenant: &TenantId,
         name: &str,
         batch: &Batch,
-        row: &InstanceRow,
+        instance: &InstanceId,
     ) -> Option<Ending> {
         let spec = &batch.spec;
-        if !spec.draws(&row.id) {
-            return Some(Ending::NotDrawn);
-        }
-        let Some(verb) = spec.verb_for(name, row) else {
-            return Some(Ending::Left { why: "nothing_to_do" });
+        let Some(verb) = spec.verb_for(name, instance) else {
+            return Some(Ending::Left { why: NOTHING_TO_DO });
         };
         let key = KeyText::parse(&format!("batch-{name}-{}", batch.state.began)).ok()?;
         let command = Command::Operate(verb);
@@ -232,7 +242,7 @@ impl BatchesState {
         let envelope = CommandEnvelope {
             target: Target::Instance(InstanceKey {
                 tenant: tenant.clone(),
-                instance: row.id.clone(),
+                instance: instance.clone(),
             }),
             fingerprint: Digest::of(&statehouse_contract::codec::bare(&command)),
             command,
@@ -276,11 +286,19 @@ impl BatchesState {
         })
     }
 
-    /// Writes progress down. What an operator has written meanwhile stands; the progress comes on top of it.
-    async fn write(&self, tenant: &TenantId, name: &str, page: Page) -> Result<(), RowsError> {
+    /// Writes progress down and returns the batch with it; nothing where it does not fit any more, or was not written. What an
+    /// operator has written meanwhile stands; the progress comes on top of it.
+    async fn write(
+        &self,
+        tenant: &TenantId,
+        name: &str,
+        progress: impl Fn(&mut Batch) -> bool,
+    ) -> Result<Option<Batch>, RowsError> {
         for _ in 0..WRITES_MAX {
-            let Some((mut batch, was)) = self.read(tenant, name)? else { return Ok(()) };
-            batch.take_in(page.clone(), self.reign.now());
+            let Some((mut batch, was)) = self.read(tenant, name)? else { return Ok(None) };
+            if !progress(&mut batch) {
+                return Ok(None);
+            }
             let document = serde_json::to_string(&batch).expect("texts and numbers serialize");
             let command = Command::AdvanceBatch {
                 name: name.into(),
@@ -305,11 +323,11 @@ impl BatchesState {
                     let state = &batch.state;
                     info!(%tenant, batch = name, accepted = state.accepted, refused = state.refused, "a batch has ended");
                 }
-                return Ok(());
+                return Ok(Some(batch));
             }
         }
-        // Whatever it is that was not written: the next look repeats the page under the same keys.
-        Ok(())
+        // Whatever it is that was not written: the next look goes on from what is.
+        Ok(None)
     }
 }
 
