@@ -89,6 +89,9 @@ pub struct Told<'a> {
     /// The server said that the answer was stored by an earlier attempt.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replayed: bool,
+    /// The tenants whose canaries stand anywhere in the answer.
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    pub see: &'a [&'a str],
 }
 
 impl Told<'_> {
@@ -105,6 +108,7 @@ impl Told<'_> {
             task: None,
             tok: None,
             replayed: false,
+            see: &[],
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`bench()`] drives a cluster over HTTP, open or closed loop, and says how fast it answered and what; a [`Recorder`]
 //! writes the history of a run for the judge; a [`Server`] is a real one in a
-//! process of its own, to be killed and started again.
+//! process of its own, to be killed and started again; [`drill`] breaks a cluster under load and holds what came of it
+//! against its budgets.
 //!
 //! Deliberately absent: judgement. What a run proves is said by `statehouse-judge`, which shares no code with us.
 //!
@@ -13,6 +14,7 @@
 mod answer;
 mod bench;
 mod compose;
+pub mod drill;
 mod drive;
 mod dump;
 mod gaps;

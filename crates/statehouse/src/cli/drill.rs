@@ -1,14 +1,22 @@
-//! `statehouse drill judge`: reads the history of a run and says whether every promise was kept.
+//! `statehouse drill …`: breaks a cluster on purpose, and says PASS or FAIL with the figures.
 //!
-//! The judge shares no code with the server. Exit 0 only for VALID: a run that proves nothing proves nothing.
+//! `run` makes three processes of its own, loads them, breaks something, heals it, dumps every node and has the history
+//! judged; `report` makes a page of what many drills found; `judge` reads a history alone. The judge shares no code with
+//! the server. Exit 0 only for PASS and VALID: a run that proves nothing proves nothing.
 //!
-//! Deliberately absent: running drills. They come with the lab.
+//! Deliberately absent: the scenarios. They stand in `crates/lab/src/drill`.
 
-use std::{io::Read as _, path::PathBuf};
+use std::{
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+};
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
+use statehouse_contract::Build;
 use statehouse_judge::{Demands, History};
+use statehouse_lab::drill::{self, DrillOptions, Scenario, Set};
+use statehouse_sdk::chain;
 
 use super::{
     exit::{Exit, Failure},
@@ -18,6 +26,15 @@ use super::{
 /// What to do with drills.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
+    /// List the drills: what breaks, what is expected, what it may cost.
+    List,
+    /// Play a drill, or a set of them, against three processes made for it; exit 0 only for PASS.
+    Run(Run),
+    /// Make a page and a table of the reports in a directory.
+    Report {
+        /// The directory that `run --report` was given.
+        directory: PathBuf,
+    },
     /// Judge a history; exit 0 only if it is valid.
     Judge {
         /// The history (JSON lines, format 1), or `-` for standard input.
@@ -26,6 +43,35 @@ pub(crate) enum Verb {
         #[arg(long, value_enum, default_value = "least")]
         demand: Demand,
     },
+}
+
+/// `drill run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The drill, as `list` names it; `short` and `nightly` are sets of them.
+    name: String,
+    /// The seed of the schedule; the same seed, the same schedule [default: from the clock].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How often the fault is made [default: as the drill says].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    times: Option<u32>,
+    /// Another build of this program, for `rolling-upgrade`: the nodes become this one from it, and it from this one.
+    #[arg(long, value_name = "FILE")]
+    older: Option<PathBuf>,
+    /// Requests a second of the steady load.
+    #[arg(long, default_value_t = 200.0)]
+    rate: f64,
+    /// Write the history here (JSON lines, format 1); a set writes one after another.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Write a report (HTML and JSON) into DIR/NAME-SEED.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// Where the cluster lives while it runs [default: a new directory of the system's temporary ones]. It is removed
+    /// after PASS and kept after FAIL.
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
 }
 
 /// The least that a run must contain.
@@ -38,15 +84,178 @@ pub(crate) enum Demand {
 }
 
 /// Runs a verb.
-pub(crate) fn run(verb: Verb, output: Output) -> Result<Exit, Failure> {
-    let Verb::Judge { file, demand } = verb;
+pub(crate) fn run(verb: Verb, output: Output, build: Build) -> Result<Exit, Failure> {
+    match verb {
+        Verb::List => list(output),
+        Verb::Run(run) => run.run(output, build),
+        Verb::Report { directory } => report(&directory, output),
+        Verb::Judge { file, demand } => judge(&file, demand, output),
+    }
+}
+
+fn list(output: Output) -> Result<Exit, Failure> {
+    let is_short = |scenario: &Scenario| scenario.sets.contains(&Set::Short);
+    let row = |scenario: &Scenario| {
+        let set = if is_short(scenario) { "short, nightly" } else { "nightly" };
+        [
+            scenario.name.to_owned(),
+            scenario.about.to_owned(),
+            scenario.row.to_string(),
+            set.to_owned(),
+        ]
+    };
+    let document: Vec<serde_json::Value> = drill::scenarios()
+        .iter()
+        .map(|scenario| {
+            serde_json::json!({
+                "name": scenario.name,
+                "about": scenario.about,
+                "expected": scenario.expected,
+                "budget": scenario.row.to_string(),
+                "short": is_short(scenario),
+                "times": scenario.times,
+            })
+        })
+        .collect();
+    let document = serde_json::json!({ "items": document });
+    output.show(&document, |_| {
+        let rows = drill::scenarios().iter().map(row).collect();
+        output.table(["drill", "what breaks", "budget", "sets"], rows)
+    })?;
+    Ok(Exit::Ok)
+}
+
+impl Run {
+    fn run(self, output: Output, build: Build) -> Result<Exit, Failure> {
+        let scenarios: Vec<&'static Scenario> = match self.name.as_str() {
+            "short" => of(Set::Short),
+            "nightly" => of(Set::Nightly),
+            name => vec![drill::find(name).ok_or_else(|| {
+                Failure::usage(format!("there is no drill {name}"), "see `statehouse drill list`")
+            })?],
+        };
+        if !(self.rate > 0.0 && self.rate.is_finite()) {
+            return Err(Failure::usage("the rate must be a positive number", "leave --rate out"));
+        }
+        let mut failed = Vec::new();
+        for scenario in &scenarios {
+            if !self.play(scenario, output, &build)? {
+                failed.push(scenario.name);
+            }
+        }
+        if scenarios.len() > 1 {
+            let passed = scenarios.len() - failed.len();
+            let said = format!("{passed} of {} drills PASS", scenarios.len());
+            let rest = if failed.is_empty() {
+                String::new()
+            } else {
+                format!("; FAIL: {}", failed.join(", "))
+            };
+            output.line(&format!("{said}{rest}"))?;
+        }
+        Ok(if failed.is_empty() { Exit::Ok } else { Exit::Rejected })
+    }
+
+    fn play(
+        &self,
+        scenario: &'static Scenario,
+        output: Output,
+        build: &Build,
+    ) -> Result<bool, Failure> {
+        let seed = self.seed.unwrap_or_else(seed_of_now);
+        let binary = std::env::current_exe();
+        let binary = binary
+            .map_err(|error| Failure::broken(format!("cannot find this program: {error}")))?;
+        let (parent, is_ours) = match &self.data {
+            Some(data) => (data.clone(), false),
+            None => (std::env::temp_dir(), true),
+        };
+        let folder = parent.join(format!(
+            "statehouse-drill-{}-{seed}-{}",
+            scenario.name,
+            std::process::id()
+        ));
+        let mut repeat =
+            format!("statehouse drill run {} --seed {seed} --rate {}", scenario.name, self.rate);
+        if let Some(times) = self.times {
+            repeat.push_str(&format!(" --times {times}"));
+        }
+        let tell = |line: &str| {
+            // Nobody is there to be told that nobody is there.
+            let _ = writeln!(std::io::stderr().lock(), "{line}");
+        };
+        let options = DrillOptions {
+            scenario,
+            seed,
+            binary,
+            folder: folder.clone(),
+            history: self.history.clone(),
+            times: self.times,
+            older: self.older.clone(),
+            rate: self.rate,
+            repeat,
+            build: format!("{} (feature level {})", env!("CARGO_PKG_VERSION"), build.level),
+            tell: &tell,
+        };
+        let outcome = drill::run(&options).map_err(|error| {
+            Failure::broken(format!(
+                "{}; what there is stands in {}",
+                chain(&error),
+                folder.display()
+            ))
+        })?;
+        let report = &outcome.report;
+        let document = serde_json::to_value(report)
+            .map_err(|error| Failure::broken(format!("cannot write the report: {error}")))?;
+        output.show(&document, |_| drill::report::to_text(report).trim_end().to_owned())?;
+        if let Some(directory) = &self.report {
+            let directory = directory.join(format!("{}-{seed}", scenario.name));
+            drill::report::save(report, &directory)
+                .map_err(|error| Failure::file("write", &directory, &error))?;
+            tell(&format!("the report: {}", directory.join("index.html").display()));
+        }
+        if report.pass && is_ours {
+            std::fs::remove_dir_all(&folder)
+                .map_err(|error| Failure::file("remove", &folder, &error))?;
+        } else {
+            tell(&format!("kept: {}", folder.display()));
+        }
+        Ok(report.pass)
+    }
+}
+
+fn of(set: Set) -> Vec<&'static Scenario> {
+    drill::scenarios().iter().filter(|scenario| scenario.sets.contains(&set)).collect()
+}
+
+fn seed_of_now() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+fn report(directory: &Path, output: Output) -> Result<Exit, Failure> {
+    let reports =
+        drill::report::load(directory).map_err(|error| Failure::file("read", directory, &error))?;
+    if reports.is_empty() {
+        let why = format!("{} holds no reports", directory.display());
+        return Err(Failure::usage(why, "run drills with --report, and give the same directory"));
+    }
+    let path = directory.join("index.html");
+    std::fs::write(&path, drill::report::index_html(&reports))
+        .map_err(|error| Failure::file("write", &path, &error))?;
+    output.line(drill::report::index_markdown(&reports).trim_end())?;
+    let is_passed = reports.iter().all(|report| report.pass);
+    Ok(if is_passed { Exit::Ok } else { Exit::Rejected })
+}
+
+fn judge(file: &Path, demand: Demand, output: Output) -> Result<Exit, Failure> {
     let mut text = String::new();
     let read = if file.as_os_str() == "-" {
         std::io::stdin().lock().read_to_string(&mut text)
     } else {
-        std::fs::File::open(&file).and_then(|mut opened| opened.read_to_string(&mut text))
+        std::fs::File::open(file).and_then(|mut opened| opened.read_to_string(&mut text))
     };
-    read.map_err(|error| Failure::file("read", &file, &error))?;
+    read.map_err(|error| Failure::file("read", file, &error))?;
     // A line that cannot be read is the judge's business: it makes the verdict undecided, and is named there.
     let history = History::parse(text);
     let demands = match demand {

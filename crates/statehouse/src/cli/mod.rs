@@ -104,7 +104,7 @@ enum Noun {
     Slo(slo::Verb),
     /// Measure a server: open or closed loop, latencies, outcomes.
     Bench(bench::Bench),
-    /// Judge the history of a run.
+    /// Break a cluster on purpose, and judge what came of it.
     #[command(subcommand)]
     Drill(drill::Verb),
     /// Print completions for a shell.
@@ -159,7 +159,7 @@ fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure
         Noun::Metrics(_) => once(health::metrics(&session()?)),
         Noun::Slo(verb) => once(slo::run(verb, &session()?)),
         Noun::Config(verb) => settings::run(verb, output),
-        Noun::Drill(verb) => drill::run(verb, output),
+        Noun::Drill(verb) => drill::run(verb, output, build),
         Noun::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "statehouse", &mut script);
