@@ -195,14 +195,18 @@ impl Started {
         format!("{scheme}://{}", self.address)
     }
 
-    // Who runs here, for people and for `second process` messages; none of it is read back as truth.
+    // Who runs here, for people and for `second process` messages.
     fn write_down(&self, loaded: &Loaded) -> Result<(), Failure> {
+        let failed = |path: &Path, error: std::io::Error| Failure::file("write", path, &error);
         let put = |name: &str, text: String| {
             let path = self.directory.join(name);
-            std::fs::write(&path, text).map_err(|error| Failure::file("write", &path, &error))
+            std::fs::write(&path, text).map_err(|error| failed(&path, error))
         };
         put(PID_FILE, format!("{}\n", std::process::id()))?;
-        put(SETTINGS_FILE, format!("{}\n", settings::to_toml(loaded, false)))?;
+        // The nodes of `dev` start from this file: a power cut must leave the old one or the new one, whole.
+        let path = self.directory.join(SETTINGS_FILE);
+        whole(&path, &format!("{}\n", settings::to_toml(loaded, false)))
+            .map_err(|error| failed(&path, error))?;
         put(API_ADDRESS_FILE, format!("{}\n", self.url()))
     }
 
@@ -313,6 +317,20 @@ fn telemetry(settings: &Settings) -> Result<Pipeline, Failure> {
 }
 
 // What `write_down` said of the process; the settings stay for the next one.
+/// Writes a small file so that it is the old one or the new one after a power cut, and not at all where it says so already.
+fn whole(path: &Path, text: &str) -> io::Result<()> {
+    if std::fs::read(path).is_ok_and(|before| before == text.as_bytes()) {
+        return Ok(());
+    }
+    let draft = path.with_extension("new");
+    let mut file = std::fs::File::create(&draft)?;
+    io::Write::write_all(&mut file, text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    std::fs::File::open(directory)?.sync_all()
+}
+
 fn forget(directory: &Path) {
     for name in [PID_FILE, API_ADDRESS_FILE] {
         // A file that is gone already is as good.
