@@ -40,7 +40,7 @@ const TWIN: &str = "twin";
 const LOAD_MAX: Duration = Duration::from_secs(24 * 3_600);
 const ATTEMPT: Duration = Duration::from_secs(3);
 const ATTEMPTS_MAX: u32 = 2_000;
-/// Time for all attempts of one request.
+/// Time for all attempts of one request; a cluster that is gone for longer has failed.
 const REQUEST_MAX: Duration = Duration::from_secs(600);
 /// How long a new tenant may be unknown to some node.
 const KNOWN_WITHIN: Duration = Duration::from_secs(10);

@@ -130,6 +130,14 @@ impl Node {
         self.state == State::Running
     }
 
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state == State::Stopped
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.state == State::Down
+    }
+
     /// Stops it without ending it (SIGSTOP), or lets it go on (SIGCONT).
     pub(crate) fn hold(&mut self, is_held: bool) -> Result<(), DrillError> {
         let (signal, state) =

@@ -38,7 +38,7 @@ const MEMORY: usize = 64;
 /// How long an answer may take.
 const ANSWER_MAX: Duration = Duration::from_millis(3_500);
 /// Attempts of one order; with [`AGAIN`] longer than any fault.
-const ATTEMPTS_MAX: u32 = 3_000;
+const ATTEMPTS_MAX: u32 = 2_000;
 /// An instance is closed after about so many moves.
 const MOVES: u64 = 40;
 

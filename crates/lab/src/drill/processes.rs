@@ -161,6 +161,16 @@ impl Processes {
         Ok(path)
     }
 
+    /// Returns where the logs of the other nodes are, as a setting.
+    pub(crate) fn seeds(&self, but: u32) -> Result<String, DrillError> {
+        let mut seeds = Vec::new();
+        for (number, node) in self.nodes.iter().filter(|(number, _)| **number != but) {
+            let log = setting(&node.directory().join("node.toml"), "cluster.log")?;
+            seeds.extend(log.map(|log| format!("{number}={log}")));
+        }
+        Ok(seeds.join(","))
+    }
+
     /// Starts a node that has joined, and waits until it is one of the cluster.
     pub(crate) fn adopt(&mut self, number: u32) -> Result<(), DrillError> {
         let (data, logs) = (self.folder.join("data"), self.folder.join("logs"));
@@ -216,6 +226,22 @@ impl Processes {
     /// Ends all faults of a node's links.
     pub(crate) fn heal(&mut self, node: u32) -> Result<(), DrillError> {
         self.node(node)?.faults(&json!({}))
+    }
+
+    /// Ends every fault that the drill itself made: links are healed, what stands still goes on, what is down is started.
+    pub(crate) fn revive(&mut self) -> Result<(), DrillError> {
+        for number in self.numbers() {
+            let node = self.node(number)?;
+            node.faults(&json!({}))?;
+            if node.is_stopped() {
+                node.hold(false)?;
+            }
+            if node.has_died() || node.is_down() {
+                node.gone()?;
+                self.start(number)?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits until these nodes see every shard served by the same leader among them; returns who leads.
@@ -286,4 +312,14 @@ impl Processes {
         }
         text
     }
+}
+
+/// Reads a text of a node's settings, one a line as `dev` and the nodes write them.
+fn setting(path: &Path, key: &str) -> Result<Option<String>, DrillError> {
+    let text = fs::read_to_string(path).map_err(|source| DrillError::file(path, source))?;
+    let value = |line: &str| {
+        let value = line.strip_prefix(key)?.trim_start().strip_prefix('=')?.trim();
+        Some(value.trim_matches('"').to_owned())
+    };
+    Ok(text.lines().find_map(value))
 }

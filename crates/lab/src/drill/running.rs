@@ -124,16 +124,19 @@ pub fn run(options: &DrillOptions<'_>) -> Result<Outcome, DrillError> {
     // What a cold start costs is no fault's.
     let warm = stage.more(WARM_REQUESTS).map(|()| stage.run_on(WARM_TIME));
     let played = warm.and_then(|()| (scenario.play)(&mut stage));
+    if let Err(error) = &played {
+        stage.say(&format!("the scenario breaks off: {}", chain(error)));
+        // The load has to come to its end, and the nodes have to tell what they hold.
+        if let Err(error) = stage.cluster.revive() {
+            stage.say(&format!("the cluster is not revived: {}", chain(&error)));
+        }
+    }
     let healed = Instant::now();
     let (windows, mut checks, notes) = (stage.windows, stage.checks, stage.notes);
     let whole = cluster.whole().map(|_| healed.elapsed());
     tell("the load ends; the nodes are asked what they hold");
     let loaded = load.end();
-    for (what, error) in [("the scenario is played", played.err())] {
-        if let Some(error) = error {
-            checks.push(failed(what, &chain(&error)));
-        }
-    }
+    checks.extend(played.err().map(|error| failed("the scenario is played", &chain(&error))));
     checks.extend(liveness(&mut cluster, &whole, &loaded, &scenario.row));
     let verdict = verdict(&target, &recorder, &history, scenario)?;
     let text = fs::read(&history).map_err(|source| DrillError::file(&history, source))?;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::drill::{
     DrillError,
     processes::{NODES, others},
-    scenario::{HARSH, NO_BUDGET, Row, Scenario, Set},
+    scenario::{HARSH, MILD, NO_BUDGET, Row, Scenario, Set},
     stage::Stage,
     view::Leads,
 };
@@ -98,7 +98,7 @@ pub(crate) const BRIDGE_CUT: Scenario = Scenario {
     sets: NIGHTLY,
     times: 2,
     arguments: &[],
-    demands: HARSH,
+    demands: MILD,
     is_shimmed: false,
     play: |stage| {
         for _ in 0..stage.times {
@@ -121,7 +121,7 @@ pub(crate) const RING_CUT: Scenario = Scenario {
     sets: NIGHTLY,
     times: 1,
     arguments: &[],
-    demands: HARSH,
+    demands: MILD,
     is_shimmed: false,
     play: |stage| {
         for _ in 0..stage.times {

@@ -190,7 +190,16 @@ fn replace(stage: &mut Stage<'_>, node: u32) -> Result<(), DrillError> {
     let directory = stage.cluster.node(node)?.directory().to_owned();
     let settings = directory.join("node.toml");
     let kept = stage.cluster.folder().join(format!("node-{node}.toml"));
-    fs::copy(&settings, &kept).map_err(|source| DrillError::file(&settings, source))?;
+    let text = fs::read_to_string(&settings);
+    let text = text.map_err(|source| DrillError::file(&settings, source))?;
+    // The node that made the cluster has nobody to ask but itself: it is told where the others are.
+    let seeds = stage.cluster.seeds(node)?;
+    let line = |line: &str| match line.split('=').next().unwrap_or_default().trim() {
+        "cluster.seeds" => format!("cluster.seeds = \"{seeds}\""),
+        _ => line.to_owned(),
+    };
+    let text: Vec<String> = text.lines().map(line).collect();
+    fs::write(&kept, text.join("\n")).map_err(|source| DrillError::file(&kept, source))?;
     fs::remove_dir_all(&directory).map_err(|source| DrillError::file(&directory, source))?;
     let path = kept.display().to_string();
     let (code, told) = stage.cluster.run(&["serve", "--config", &path])?;
