@@ -15,8 +15,13 @@
 
 use std::fmt;
 
+use crate::time::Timestamp;
+
 /// Whether this build can misbehave at all: the feature is on, and it is a debug build.
 pub const COMPILED_IN: bool = cfg!(all(feature = "mutants", debug_assertions));
+
+/// How much too early a timer fires, in milliseconds.
+const EARLY_MS: i64 = 300;
 
 macro_rules! mutants {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal breaks $promise:literal,)+) => {
@@ -61,31 +66,31 @@ mutants! {
     TokenByTerm = "token-by-term" breaks "S11",
     /// S11: the next lease of a task gets the token of the one before.
     TaskTokenReused = "task-token-reused" breaks "S11",
-    /// S1: the log tells that entries are safe before they are on the disk, and syncs nothing.
+    /// S1: the log tells that entries are safe while they are in the page cache; the sync comes a good while later.
     AckBeforeSync = "ack-before-sync" breaks "S1",
-    /// S5: a vote counts before it is on the disk, and is not synced.
+    /// S5: a vote counts before it is on the disk, where only the one of the term before ever is.
     VoteNotSynced = "vote-not-synced" breaks "S5",
-    /// S4: an entry that was decided in an older term is applied.
-    NoTermFence = "no-term-fence" breaks "S4",
-    /// S4: an entry is applied whatever version and row it was decided at.
+    /// S5: a leader that was away decides in its first term again, and nobody asks in which term an entry was decided.
+    NoTermFence = "no-term-fence" breaks "S5",
+    /// S4: an actor misses some moves, and an entry is applied whatever version and row it was decided at.
     NoVersionFence = "no-version-fence" breaks "S4",
-    /// S2: the rows of keys are not written, so that only memory knows what was answered.
-    ReceiptsInCacheOnly = "receipts-in-cache-only" breaks "S2",
+    /// S3: the keys of answers are not written, so that only the memory of who answered knows them.
+    ReceiptsInCacheOnly = "receipts-in-cache-only" breaks "S3",
     /// S2: a copy of a shard that is sent to another node has no receipts.
     SnapshotWithoutReceipts = "snapshot-without-receipts" breaks "S2",
-    /// S6: a linearizable read asks nobody whether this node still leads.
+    /// S6: a linearizable read is answered from the rows of whoever is asked.
     LeaseReadsWithoutCheck = "lease-reads-without-check" breaks "S6",
     /// S10: a timer fires before it is due.
     TimerEarly = "timer-early" breaks "S10",
     /// S10: a timer that has fired stays armed and fires again.
     TimerTwice = "timer-twice" breaks "S10",
-    /// S8: node 2 leaves out the rows of some entries.
+    /// S8: node 2 leaves out some entries that others have decided.
     ApplySkipsEntry = "apply-skips-entry" breaks "S8",
-    /// S13: keys are looked up without their tenant, so that one tenant's key answers for another's.
-    DedupeAcrossTenants = "dedupe-across-tenants" breaks "S13",
-    /// S6: the router believes the first who says that it leads, whatever term it says.
+    /// S1: keys are looked up without their tenant, so that one tenant gets another's answer and nothing is done for it.
+    DedupeAcrossTenants = "dedupe-across-tenants" breaks "S1",
+    /// S6: whoever has led stays in the leaders' group, and answers linearizable reads because it is in it.
     StaleGroupTrusted = "stale-group-trusted" breaks "S6",
-    /// S12: a task that a transition schedules is dropped when the transition is applied.
+    /// S12: the tasks of every fourth instance are said to be scheduled and have no row.
     LostSchedule = "lost-schedule" breaks "S12",
     /// S17: an entry is kept without who asked for it and why.
     AuditDropped = "audit-dropped" breaks "S17",
@@ -184,6 +189,12 @@ mod chosen {
     pub(super) const fn get() -> Option<Mutant> {
         None
     }
+}
+
+/// Returns the time by which it is judged whether a timer is due: that of the decision, unless a mutant hurries.
+#[must_use]
+pub fn ripe_at(at: Timestamp) -> Timestamp {
+    if is(Mutant::TimerEarly) { at.after_ms(EARLY_MS) } else { at }
 }
 
 /// Returns what this process has chosen.
