@@ -251,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_reliability_tells_of_every_mutant_and_what_it_breaks() {
+        let page = include_str!("../../../runbooks/develop/reliability.md");
+        let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| `")).collect();
+        for mutant in Mutant::ALL {
+            let row = format!("| `{}` | {} | ", mutant.name(), mutant.breaks());
+            assert!(rows.iter().any(|line| line.starts_with(&row)), "no row {row}");
+        }
+    }
+
+    #[test]
     fn without_a_choice_nothing_misbehaves() {
         assert_eq!((choose(None), chosen()), (Ok(None), None));
         assert!(Mutant::ALL.iter().all(|mutant| !is(*mutant)));
