@@ -76,8 +76,8 @@ mutants! {
     NoVersionFence = "no-version-fence" breaks "S4",
     /// S3: the keys of answers are not written, so that only the memory of who answered knows them.
     ReceiptsInCacheOnly = "receipts-in-cache-only" breaks "S3",
-    /// S2: a copy of a shard that is sent to another node has no receipts.
-    SnapshotWithoutReceipts = "snapshot-without-receipts" breaks "S2",
+    /// S3: a copy of a shard has no receipts, and whoever was filled by one knows no answer of before.
+    SnapshotWithoutReceipts = "snapshot-without-receipts" breaks "S3",
     /// S6: a linearizable read is answered from the rows of whoever is asked.
     LeaseReadsWithoutCheck = "lease-reads-without-check" breaks "S6",
     /// S10: a timer fires before it is due.
