@@ -12,7 +12,7 @@
 //! digest that the instance is pinned to.
 
 use bincode::{Decode, Encode};
-use statehouse_contract::time::Timestamp;
+use statehouse_contract::{mutant, time::Timestamp};
 
 use crate::{
     configuration::{StateIndex, StateSet},
@@ -377,6 +377,7 @@ impl Snapshot {
     /// Returns the timer that is to fire first of those due at the given time.
     #[must_use]
     pub fn first_due(&self, at: Timestamp) -> Option<&Timer> {
+        let at = mutant::ripe_at(at);
         let due = self.timers.iter().filter(|timer| !timer.fired && timer.due <= at);
         due.min_by_key(|timer| (timer.due, timer.number))
     }

@@ -19,6 +19,7 @@ pub mod invariant;
 pub mod json;
 pub mod limits;
 pub mod member;
+pub mod mutant;
 pub mod outcome;
 pub mod query;
 pub mod receipt;
@@ -37,6 +38,7 @@ pub use id::{
 };
 pub use json::Json;
 pub use member::{MemberDocument, Members, Standing};
+pub use mutant::Mutant;
 pub use outcome::{Operation, OutcomeClass};
 pub use query::{Consistency, InstanceFilter, Query, TaskFilter, WatchScope};
 pub use receipt::{Receipt, ReceiptKind, StoredReceipt};

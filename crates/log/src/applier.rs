@@ -21,9 +21,12 @@ use openraft::{EntryPayload, storage::ApplyResponder};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, error, warn};
 
-use statehouse_contract::{ShardId, limits};
+use statehouse_contract::{
+    NodeId, ShardId, limits,
+    mutant::{self, Mutant},
+};
 use statehouse_store::{
-    Applied, Chain, Committed, Entry, Outcome, StoreError, View, log_file::LogPosition,
+    Applied, Body, Chain, Committed, Entry, Outcome, StoreError, View, log_file::LogPosition,
 };
 
 use statehouse_telemetry::{Leg, Span};
@@ -40,6 +43,8 @@ const TASKS_MAX: usize = 64;
 /// Entries after which a transaction is closed.
 const BATCH_ENTRIES_MAX: usize = 512;
 const FULL_RETRY: Duration = Duration::from_millis(100);
+/// Of so many positions one is left out, under the mutant that leaves some out.
+const LEFT_OUT_EVERY: u64 = 16;
 
 /// An entry with whoever waits for it.
 pub(crate) type Item = (EngineEntry, Option<ApplyResponder<Engine>>);
@@ -152,6 +157,7 @@ impl ApplierHandle {
 
 struct Applier {
     shard: ShardId,
+    node: NodeId,
     rows: Box<dyn Rows>,
     mark: AppliedMark,
     tasks: mpsc::Receiver<Task>,
@@ -166,7 +172,7 @@ struct Applier {
 
 /// Starts the thread that owns `rows`. It gives up waiting for room once `is_stopping` is set.
 pub(crate) fn start(
-    shard: ShardId,
+    (shard, node): (ShardId, NodeId),
     rows: Box<dyn Rows>,
     mark: AppliedMark,
     room: Arc<Room>,
@@ -187,6 +193,7 @@ pub(crate) fn start(
     };
     let applier = Applier {
         shard,
+        node,
         rows,
         mark,
         tasks,
@@ -302,7 +309,7 @@ impl Applier {
             .map(|step| Committed {
                 position: step.position.index,
                 term: step.position.term,
-                entry: step.entry.as_deref(),
+                entry: step.entry.as_deref().filter(|entry| !self.leaves_out(step, entry)),
             })
             .collect();
         let mark = self.mark.encode();
@@ -333,6 +340,15 @@ impl Applier {
         self.applied.send_replace(self.mark.position.map(|position| position.index));
         answer(steps, applied);
         Ok(())
+    }
+
+    /// A deliberate bug: node 2 leaves out some of what others have decided.
+    fn leaves_out(&self, step: &Step, entry: &Entry) -> bool {
+        mutant::is(Mutant::ApplySkipsEntry)
+            && self.node.number == 2
+            && step.responder.is_none()
+            && step.position.index.is_multiple_of(LEFT_OUT_EVERY)
+            && matches!(entry.body, Body::Transitioned(_))
     }
 
     fn synced(&mut self, effort: Effort) -> Result<Option<u64>, Arc<LogError>> {

@@ -14,7 +14,10 @@ use openraft::{
     storage::{IOFlushed, RaftLogStorage},
 };
 
-use statehouse_contract::{ShardId, limits};
+use statehouse_contract::{
+    ShardId, limits,
+    mutant::{self, Mutant},
+};
 use statehouse_store::log_file::LogOperation;
 
 use crate::{
@@ -132,6 +135,16 @@ impl RaftLogStorage<Engine> for ShardStorage {
 
     async fn save_vote(&mut self, vote: &EngineVote) -> Result<(), io::Error> {
         let vote = engine::stored_vote(vote);
+        // A deliberate bug: what is on the disk is always the vote of the term before.
+        if mutant::is(Mutant::VoteNotSynced) {
+            let before = self.tail.vote().filter(|before| before.term < vote.term);
+            if let Some(vote) = before {
+                let operation = LogOperation::Vote { shard: self.shard, vote };
+                self.writer.write_through(self.shard, operation).await?;
+            }
+            self.tail.set_vote(vote);
+            return Ok(());
+        }
         self.writer
             .write_through(self.shard, LogOperation::Vote { shard: self.shard, vote })
             .await?;

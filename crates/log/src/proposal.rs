@@ -21,7 +21,10 @@ use openraft::{
 };
 use tokio::sync::oneshot;
 
-use statehouse_contract::{NodeId, codec, limits};
+use statehouse_contract::{
+    NodeId, codec, limits,
+    mutant::{self, Mutant},
+};
 use statehouse_store::{Applied, Entry};
 use statehouse_telemetry::{Leg, Span};
 
@@ -91,7 +94,13 @@ pub(crate) async fn propose(
     entry: Entry,
     urgency: Urgency,
 ) -> Result<Applied, ProposeError> {
-    let term = entry.header.decided_term;
+    let mut term = entry.header.decided_term;
+    // A deliberate bug: whoever leads now takes what was decided in any term.
+    if mutant::is(Mutant::NoTermFence)
+        && let Leadership::Leading { term: leading } = *replica.leadership.borrow()
+    {
+        term = leading;
+    }
     let frame = codec::encode(&entry).unwrap_or_default();
     if frame.is_empty() || frame.len() > limits::ENTRY_BYTES_MAX {
         return Err(ProposeError::TooLarge { bytes: frame.len() });

@@ -119,8 +119,9 @@ pub(crate) async fn open(
     let tail = Arc::new(Tail::new(&state));
     ground.tails.lock().unwrap_or_else(PoisonError::into_inner).insert(shard, Arc::clone(&tail));
     let is_stopping = Arc::new(AtomicBool::new(false));
+    let node = ground.options.node;
     let (applier, thread) = applier::start(
-        shard,
+        (shard, node),
         rows,
         mark,
         Arc::clone(&ground.room),
@@ -132,7 +133,6 @@ pub(crate) async fn open(
         path: "rows".into(),
         source,
     })?;
-    let node = ground.options.node;
     let told = Told::default();
     let network =
         Network { shard, own: node, transport: Arc::clone(&ground.transport), told: told.clone() };

@@ -98,8 +98,9 @@ impl StoreBuilder<Engine, ShardStorage, ShardMachine, TempDir> for Builder {
         let rows = Padded(StoreRows::open(&data, SHARD, Build::THIS).unwrap());
         let mark = AppliedMark::default();
         let is_stopping = Arc::new(AtomicBool::new(false));
+        let own = (SHARD, NodeId { number: 1, incarnation: 1 });
         let (applier, _) =
-            applier::start(SHARD, Box::new(rows), mark, room, failure, is_stopping).unwrap();
+            applier::start(own, Box::new(rows), mark, room, failure, is_stopping).unwrap();
         let storage = ShardStorage::new(SHARD, tail, writer.clone());
         // The suite applies what it has not appended.
         let last = Some(LogPosition { term: 0, index: u64::MAX - 1 });

@@ -20,7 +20,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use statehouse_chart::Chart;
 use statehouse_contract::{
     Command, CommandEnvelope, Due, InstanceKey, Key, Receipt, Rejection, RejectionCode, Timestamp,
-    TraceContext, Verb, invariant, invariant::InvariantId,
+    TraceContext, Verb, invariant,
+    invariant::InvariantId,
+    mutant::{self, Mutant},
 };
 use statehouse_store::{Body, Entry, entry::Pin};
 use statehouse_telemetry::{Span, carry_all};
@@ -32,6 +34,7 @@ use crate::{
     known_keys::KnownKeys,
     message::{Ask, Delivery, InstanceMessage, Reply},
     metrics::one,
+    misbehave,
     quota::Counted,
     reading::RowsError,
     reign::{Proposed, Reign},
@@ -40,6 +43,8 @@ use crate::{
 
 /// How often a decision is taken again because the rows had moved on.
 const FENCED_MAX: u32 = 16;
+/// Of so many versions one is missed, under the mutant that misses some.
+const MISSED_EVERY: u64 = 3;
 
 /// What an instance actor is started with.
 #[derive(Debug)]
@@ -166,6 +171,13 @@ impl InstanceState {
     async fn work(&mut self, ask: &Ask) -> (Reply, Next) {
         let is_fire = matches!(ask.envelope.command, Command::Fire { .. });
         for _ in 0..FENCED_MAX {
+            // A deliberate bug: the version is looked at before the key.
+            if mutant::is(Mutant::FenceBeforeOnce) && self.wake().is_ok() {
+                let found = self.standing().map(|standing| standing.version);
+                if let Some(no) = misbehave::conflict(ask.envelope.expected, found) {
+                    return (rejected(no), Next::GoOn);
+                }
+            }
             let known = self.wake().and_then(|()| self.known(ask, is_fire));
             match known {
                 Ok(None) => {}
@@ -192,6 +204,13 @@ impl InstanceState {
                 Decision::Nothing => return (Reply::Stale, Next::GoOn),
                 Decision::Propose(draft) => draft,
             };
+            // A deliberate bug: what was refused is answered and not written down.
+            if mutant::is(Mutant::RefusalWithoutLog)
+                && let Body::Refused(refused) = &draft.entry.body
+            {
+                let receipt = refused.receipt.at(0);
+                return (Reply::Receipt(Box::new(receipt)), Next::GoOn);
+            }
             if matches!(draft.entry.body, Body::Refused(_))
                 && let Err(no) = self.reign.quotas().take(&self.key.tenant, Counted::Refusal)
             {
@@ -213,6 +232,11 @@ impl InstanceState {
     fn known(&mut self, ask: &Ask, is_fire: bool) -> Result<Option<Reply>, RowsError> {
         if is_fire || !self.keys.may_know(ask.hash) {
             return Ok(None);
+        }
+        if mutant::is(Mutant::ReceiptsInCacheOnly)
+            && let Some(receipt) = misbehave::recall(self.reign.shard(), ask.hash)
+        {
+            return Ok(Some(replayed(ask, receipt)));
         }
         let Some(receipt) = self.reign.receipt(&self.key, ask.hash)? else { return Ok(None) };
         one(&self.reign.metrics().replayed);
@@ -271,9 +295,18 @@ impl InstanceState {
             other: None,
             bucket_epoch: awake.bucket_epoch,
             at,
-            term: self.reign.term,
+            term: self.decided_term(),
             node: self.reign.node(),
         }
+    }
+
+    fn decided_term(&self) -> u64 {
+        let term = self.reign.term;
+        // A deliberate bug: this actor has not noticed that its reign was over for a while.
+        if mutant::is(Mutant::NoTermFence) {
+            return misbehave::first_term(self.reign.shard(), term);
+        }
+        term
     }
 
     fn at(&self) -> Timestamp {
@@ -305,6 +338,11 @@ impl InstanceState {
                     return Outcome::Reply(Reply::Fired);
                 }
                 self.keys.learn(ask.hash);
+                if mutant::is(Mutant::ReceiptsInCacheOnly)
+                    && let Some(receipt) = &applied.receipt
+                {
+                    misbehave::remember(self.reign.shard(), ask.hash, receipt);
+                }
                 let receipt = applied.receipt.map(Box::new);
                 invariant!(
                     InvariantId::Answer,
@@ -352,6 +390,10 @@ impl InstanceState {
             version.version,
             next.version
         );
+        // A deliberate bug: this actor misses some moves, as a second one of the same instance would.
+        if mutant::is(Mutant::NoVersionFence) && version.version.is_multiple_of(MISSED_EVERY) {
+            return;
+        }
         match &mut awake.standing {
             Some(standing) => {
                 standing.version = version;

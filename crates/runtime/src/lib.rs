@@ -27,6 +27,7 @@ mod instance_actor;
 mod key_age;
 pub mod kinds;
 mod known_keys;
+mod misbehave;
 mod outbox_actor;
 mod queue_watch_actor;
 pub mod quota;

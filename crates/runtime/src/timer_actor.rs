@@ -21,7 +21,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, concurrency::JoinHandle};
-use statehouse_contract::{Due, InstanceKey, Timestamp};
+use statehouse_contract::{Due, InstanceKey, Timestamp, mutant};
 use statehouse_store::DueCursor;
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -156,7 +156,7 @@ impl Actor for TimerActor {
 impl TimerState {
     /// Fires what is due now; returns when to look again, if anything is pending.
     async fn look(&mut self) -> Result<Option<Timestamp>, RowsError> {
-        let now = self.reign.now();
+        let now = mutant::ripe_at(self.reign.now());
         // A row that is refused again soon is left alone for longer.
         self.left.retain(|_, left| left.until.after_ms(2 * LEAVE_MS.1) > now);
         let mut fired = 0;
@@ -226,7 +226,7 @@ impl TimerState {
     }
 
     fn sleep_until(&mut self, myself: &ActorRef<TimerMessage>, next: Timestamp) {
-        let sleep_ms = next.since_ms(self.reign.now()).clamp(0, SLEEP_MAX_MS);
+        let sleep_ms = next.since_ms(mutant::ripe_at(self.reign.now())).clamp(0, SLEEP_MAX_MS);
         if let Some(alarm) = self.alarm.take() {
             alarm.abort();
         }

@@ -14,6 +14,7 @@ mod cli;
 pub mod clock;
 mod config;
 mod instruments;
+mod mutant;
 mod serve;
 mod slo;
 

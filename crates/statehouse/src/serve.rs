@@ -161,6 +161,7 @@ impl Started {
     ) -> Result<Self, Failure> {
         let settings = &loaded.settings;
         let pipeline = telemetry(settings)?;
+        crate::mutant::announce();
         let tls = tls(&settings.api)?;
         let directory = settings.directory();
         // The address first, because the node tells it to others; but a directory in use is the better reason. Nobody is

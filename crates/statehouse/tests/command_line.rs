@@ -379,3 +379,28 @@ fn a_build_level_that_is_none_stops_every_command() {
         assert_eq!(ran.stderr, said, "{verb:?}");
     }
 }
+
+// The tests have a binary with deliberate bugs, unless they are built for release: that one must take none.
+#[test]
+fn a_deliberate_bug_that_is_none_stops_every_command() {
+    let room = Room::new();
+    for verb in [&["config", "print"][..], &["dev"], &["serve"]] {
+        let ran = room.run_with(verb, &[("STATEHOUSE_MUTANT", "timer-late")]);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (2, ""), "{verb:?}: {}", ran.stderr);
+        let said =
+            ran.stderr.strip_prefix("error: usage: STATEHOUSE_MUTANT is \"timer-late\", ").unwrap();
+        if cfg!(debug_assertions) {
+            let known = "which is no deliberate bug\n  next: unset it, or set it to one of refusal-without-log, ";
+            assert!(said.starts_with(known) && said.contains(", timer-early, "), "{said}");
+        } else {
+            assert!(said.starts_with("and this build has no deliberate bugs"), "{said}");
+        }
+    }
+}
+
+#[test]
+fn only_a_build_for_tests_takes_a_deliberate_bug() {
+    let ran = Room::new().run_with(&["config", "print"], &[("STATEHOUSE_MUTANT", "timer-early")]);
+    let expected = if cfg!(debug_assertions) { 0 } else { 2 };
+    assert_eq!(ran.exit, expected, "{}", ran.stderr);
+}

@@ -198,8 +198,9 @@ impl Teller<'_> {
     /// One line for each instance whose tasks were leased.
     fn leases(&self, placed: &Placed, leased: &TaskLeased) -> Vec<Line> {
         let mut lines: Vec<(u64, Line, Vec<Value>)> = Vec::new();
+        let term = placed.record.entry.header.decided_term;
         for given in &leased.leases {
-            let mark = lease_mark(given, &leased.worker);
+            let mark = lease_mark(given, &leased.worker, term);
             match lines.iter_mut().find(|(born, ..)| *born == given.task.born) {
                 Some((_, _, marks)) => marks.push(mark),
                 None => {
@@ -295,9 +296,9 @@ fn task_mark(t: &Transitioned, change: &TaskChange) -> Option<Value> {
     }
 }
 
-fn lease_mark(given: &LeaseGiven, worker: &str) -> Value {
+fn lease_mark(given: &LeaseGiven, worker: &str, term: u64) -> Value {
     let id = task_id(&given.task.instance, given.task.task);
-    json!({"a": "lease", "id": id, "tok": given.task.token + 1, "who": worker})
+    json!({"a": "lease", "id": id, "tok": tasks::next_token(given.task.token, term), "who": worker})
 }
 
 /// A client's name for a command. What the system does by itself has no name that anybody could repeat.

@@ -13,7 +13,10 @@
 
 use rusqlite::Connection;
 
-use statehouse_contract::{Digest, KeyHash, ShardId, Timestamp, Version};
+use statehouse_contract::{
+    Digest, KeyHash, ShardId, Timestamp, Version,
+    mutant::{self, Mutant},
+};
 
 use crate::{
     buckets::BucketRow,
@@ -160,8 +163,8 @@ impl Fence {
 }
 
 /// Checks that an entry was decided under the term of its place in the log.
-pub(crate) const fn term(header: &Header, found: u64) -> Result<(), Fence> {
-    if header.decided_term == found {
+pub(crate) fn term(header: &Header, found: u64) -> Result<(), Fence> {
+    if header.decided_term == found || mutant::is(Mutant::NoTermFence) {
         return Ok(());
     }
     Err(Fence::Term { expected: header.decided_term, found })
@@ -190,6 +193,8 @@ pub(crate) fn expect(
         (Expect::Absent, None) => return Ok(Ok(())),
         (Expect::Absent, Some(standing)) => Fence::Exists { found: standing.version },
         (Expect::At { version, .. }, None) => Fence::Missing { expected: version },
+        // A deliberate bug: whatever stands there is taken for what was judged.
+        (Expect::At { .. }, Some(_)) if mutant::is(Mutant::NoVersionFence) => return Ok(Ok(())),
         (Expect::At { version, digest }, Some(standing)) => {
             if version != standing.version {
                 Fence::Version { expected: version, found: standing.version }

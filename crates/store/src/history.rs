@@ -14,7 +14,7 @@ use bincode::{Decode, Encode};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use statehouse_contract::{
-    KeyHash, Receipt, ReceiptKind, StoredReceipt, Target, Timestamp, Version,
+    InstanceId, KeyHash, Receipt, ReceiptKind, StoredReceipt, Target, Timestamp, Version,
     codec::{self, HEADER_BYTES},
 };
 
@@ -183,6 +183,20 @@ pub(crate) fn find(connection: &Connection, inst: u64, key: KeyHash) -> Result<O
         "SELECT pos FROM history WHERE inst = ?1 AND key = ?2 ORDER BY pos LIMIT 1",
     )?;
     Ok(read.query_row(params![inst, key.0], |row| row.get(0)).optional()?)
+}
+
+/// Returns the position of a key's receipt at any instance of this name: what a lookup that forgets the tenant would find.
+/// Only a deliberate bug asks.
+pub(crate) fn find_named(
+    connection: &Connection,
+    instance: &InstanceId,
+    key: KeyHash,
+) -> Result<Option<u64>, Fault> {
+    let mut read = connection.prepare_cached(
+        "SELECT history.pos FROM instances JOIN history ON history.inst = instances.born \
+         WHERE instances.instance = ?1 AND history.key = ?2 ORDER BY history.pos LIMIT 1",
+    )?;
+    Ok(read.query_row(params![instance.as_str(), key.0], |row| row.get(0)).optional()?)
 }
 
 /// Returns the positions of an instance's rows, oldest first.

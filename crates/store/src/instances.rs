@@ -351,6 +351,14 @@ fn present(born: u64, changed: usize) -> Result<(), Fault> {
     if changed == 1 { Ok(()) } else { Err(Fault::row(TABLE, born, "is gone")) }
 }
 
+/// Makes the rows of a copy say that no instance has any key, in a way that no sum contradicts. Only a deliberate bug asks.
+pub(crate) fn forget_all_keys(connection: &Connection) -> Result<(), Fault> {
+    connection.execute("UPDATE history SET key = NULL WHERE inst <> 0", [])?;
+    let mut read = connection.prepare("SELECT born FROM instances")?;
+    let all = read.query_map([], |row| row.get(0))?.collect::<Result<Vec<u64>, _>>()?;
+    all.into_iter().try_for_each(|born| update_keys(connection, born, Sum::default()))
+}
+
 /// Reads the sum of an instance's keys.
 pub(crate) fn keys(connection: &Connection, born: u64) -> Result<Option<Sum>, Fault> {
     let mut read = connection.prepare_cached("SELECT keys FROM instances WHERE born = ?1")?;

@@ -59,7 +59,7 @@ pub use rebuilt::Origin;
 pub use shard_snapshot::{SnapshotFile, check_snapshot, hash_file, install_closed};
 pub use state_file::Store;
 pub use sum::Sum;
-pub use tasks::{TaskRow, TaskState};
+pub use tasks::{TaskRow, TaskState, next_token};
 pub use view::{
     DueCursor, DueItem, DueOwner, DuePage, HistoryPage, InstancePage, Keys, ListFilter,
     SweepLimits, SweepPage, View,

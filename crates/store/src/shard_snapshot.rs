@@ -18,12 +18,16 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
-use statehouse_contract::{Build, Digest, ShardId};
+use statehouse_contract::{
+    Build, Digest, ShardId,
+    mutant::{self, Mutant},
+};
 
 use crate::{
     error::{Fault, StoreError},
+    instances,
     meta::Meta,
     node_dir::{NodeDir, sync_directory},
     opening::{Verify, check_level, connect, inspect},
@@ -89,6 +93,10 @@ impl View {
         connection.pragma_update(None, "query_only", false).map_err(|error| at(error.into()))?;
         let target = building.to_string_lossy();
         connection.execute("VACUUM INTO ?1", params![target]).map_err(|error| at(error.into()))?;
+        if mutant::is(Mutant::SnapshotWithoutReceipts) {
+            let copy = Connection::open(building).map_err(|error| at(error.into()))?;
+            instances::forget_all_keys(&copy).map_err(at)?;
+        }
         Ok(())
     }
 }

@@ -9,7 +9,10 @@
 use bincode::{Decode, Encode};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use statehouse_contract::{Due, InstanceKey, Timestamp, codec};
+use statehouse_contract::{
+    Due, InstanceKey, Timestamp, codec,
+    mutant::{self, Mutant},
+};
 
 use crate::{
     due::Slot,
@@ -20,6 +23,19 @@ use crate::{
 };
 
 pub(crate) const TABLE: &str = "tasks";
+
+/// Returns the token that a lease gives a task which has this one now.
+#[must_use]
+pub fn next_token(token: u64, decided_term: u64) -> u64 {
+    // Two deliberate bugs: only the task's own counter is different for each lease.
+    if mutant::is(Mutant::TokenByTerm) {
+        return decided_term;
+    }
+    if mutant::is(Mutant::TaskTokenReused) {
+        return token.max(1);
+    }
+    token + 1
+}
 
 /// What a task waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]

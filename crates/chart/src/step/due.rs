@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use statehouse_contract::time::Timestamp;
+use statehouse_contract::{mutant, time::Timestamp};
 
 use super::{Outcome, Row, Settled, Step, decide, fault, hold, mark};
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn timer(
         timer.id == id && timer.generation == generation && !timer.fired
     };
     let timer = now.timers.iter().find(own).ok_or(RefusalKind::Stale)?;
-    if timer.due > at || now.status == Status::Paused {
+    if timer.due > mutant::ripe_at(at) || now.status == Status::Paused {
         return Err(RefusalKind::Stale);
     }
     if !now.status.is_live() {

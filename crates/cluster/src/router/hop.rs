@@ -8,6 +8,7 @@ use std::{sync::PoisonError, time::Duration};
 use ractor::{ActorRef, MessagingErr, rpc::CallResult};
 use statehouse_contract::{
     CommandEnvelope, InstanceKey, NodeId, Receipt, Rejection, RejectionCode, ShardId, codec,
+    mutant::{self, Mutant},
 };
 use statehouse_log::{Leadership, Part};
 use statehouse_runtime::{Profile, Seat, reject};
@@ -89,7 +90,7 @@ impl Router {
         let told = tokio::select! {
             told = ask(gate, &asked, silence.min(left)) => told,
             // Another leader: the old one may have written it or not, and will perhaps never say.
-            _ = leadership.changed() => return Err(reject::unknown()),
+            _ = leadership.changed() => return Err(lost_reply()),
         };
         match told {
             Ok(Told::Receipt(receipt)) => Ok(*receipt),
@@ -114,7 +115,7 @@ impl Router {
                 Err(Rejection::gateway(RejectionCode::PayloadTooLarge, detail))
             }
             Err(Unanswered::NotSent) => Err(seat.why_closed()),
-            Err(Unanswered::Unknown) => Err(reject::unknown()),
+            Err(Unanswered::Unknown) => Err(lost_reply()),
         }
     }
 
@@ -143,6 +144,15 @@ impl Router {
             }
         }
     }
+}
+
+/// Returns what a forward is worth that has left and was not answered: nobody knows.
+fn lost_reply() -> Rejection {
+    // A deliberate bug: it is told as certainly not done, under a code that no client repeats.
+    if mutant::is(Mutant::RefusedAfterLostReply) {
+        return Rejection::gateway(RejectionCode::Internal, "the node that leads did not answer");
+    }
+    reject::unknown()
 }
 
 /// Asks a node whether an actor is awake there; nothing if it does not say.

@@ -8,13 +8,14 @@ use std::sync::Arc;
 use statehouse_contract::{
     Answer, Consistency, Credential, Digest, InstanceKey, Query, Rejection, RejectionCode, ShardId,
     limits::{REGISTRY_AGE_MS_MAX, STALE_AGE_MS_MAX},
+    mutant::{self, Mutant},
     view::PlaceView,
 };
 use statehouse_log::{Leadership, ShardCopy};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{LEADER_WAIT, LOOK, Router, hop::awake_at};
-use crate::{lists, shard_map::REGISTRY, watch, who::Who};
+use crate::{gate, lists, shard_map::REGISTRY, watch, who::Who};
 
 /// After how long a caller who found no place for a copy may come back.
 const COPY_AGAIN_MS: u64 = 1_000;
@@ -49,6 +50,13 @@ impl Router {
         match query {
             Query::Instance { key, consistency, min_version, remaining_ms } => {
                 let seat = self.of(&key)?;
+                // A deliberate bug: who is in the leader's group need not ask whether it leads.
+                let consistency = match mutant::is(Mutant::StaleGroupTrusted)
+                    && gate::is_in_leaders_group(seat.shard())
+                {
+                    true => Consistency::Stale,
+                    false => consistency,
+                };
                 let view = seat.instance(&key, consistency, min_version, remaining_ms).await?;
                 Ok(Answer::Instance(Box::new(view)))
             }

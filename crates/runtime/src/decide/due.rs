@@ -6,7 +6,7 @@
 //! Absent on purpose: finding the rows; the timer actor does that.
 
 use statehouse_chart::Trigger;
-use statehouse_contract::{Due, Timestamp};
+use statehouse_contract::{Due, Timestamp, mutant};
 use statehouse_store::entry::CauseKind;
 
 use super::{Answering, Decision, Judge, cause, rows};
@@ -18,7 +18,7 @@ impl Judge<'_> {
         let (Some(standing), Some(chart)) = (self.case.standing, self.case.chart) else {
             return Decision::Nothing;
         };
-        if due > self.case.at {
+        if due > mutant::ripe_at(self.case.at) {
             return Decision::Nothing;
         }
         let mut event = String::new();

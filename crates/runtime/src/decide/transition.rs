@@ -12,6 +12,7 @@ use statehouse_chart::{
 use statehouse_contract::{
     Command, Json, Key, KeyHash, ReceiptKind, Rejection, RejectionCode, StoredReceipt, Version,
     limits::ENTRY_BYTES_MAX,
+    mutant::{self, Mutant},
 };
 use statehouse_store::entry::{Body, Cause, CauseKind, Entry, Parent, Pin, TaskKey, Transitioned};
 
@@ -28,10 +29,20 @@ const ENTRY_OVERHEAD_BYTES: usize = 128 * 1024;
 
 impl Judge<'_> {
     pub(super) fn transition(self, moving: Moving<'_>) -> Decision {
-        let Moving { standing, pin, chart, was, taken, mut caused, answering, mut tasks } = moving;
+        let Moving { standing, pin, chart, was, mut taken, mut caused, answering, mut tasks } =
+            moving;
         let was = was.unwrap_or(chart);
         let unborn = Snapshot::unborn();
         let before = standing.map_or(&unborn, |standing| &standing.snapshot);
+        // A deliberate bug: every other firing leaves its timer armed and the instance where it was, so it comes again.
+        if mutant::is(Mutant::TimerTwice)
+            && caused.kind == CauseKind::Timer
+            && before.version.is_multiple_of(2)
+        {
+            taken.next = Snapshot { version: before.version + 1, ..before.clone() };
+            taken.effects.clear();
+            taken.settled.clear();
+        }
         let mut next = taken.next;
         // The row of a non-empty queue is named by the time of the entry that left it so.
         next.updated_at = self.case.at;

@@ -21,6 +21,7 @@ use statehouse_contract::{
 use statehouse_store::{
     Body, Entry, TaskRow,
     entry::{Asked, Header, LeaseGiven, TaskKey, TaskLeased, TaskRef},
+    next_token,
 };
 
 use tracing::error;
@@ -145,7 +146,7 @@ pub(super) async fn claim(reign: &Reign, ask: &Ask, picked: Vec<Picked>) -> Repl
     let at = reign.decide_at(Timestamp(0));
     let given: Vec<LeaseGiven> = picked.iter().map(|task| lease(task, at, *lease_ms)).collect();
     let shown: Vec<TaskShown<'_>> =
-        picked.iter().zip(&given).map(|(p, g)| show(p, g, at)).collect();
+        picked.iter().zip(&given).map(|(p, g)| show(p, g, at, reign.term)).collect();
     let receipt = StoredReceipt {
         kind: ReceiptKind::Accepted,
         fingerprint: ask.envelope.fingerprint,
@@ -286,7 +287,7 @@ pub(super) struct TaskShown<'a> {
     idempotency_key: String,
 }
 
-fn show<'a>(task: &'a Picked, given: &LeaseGiven, at: Timestamp) -> TaskShown<'a> {
+fn show<'a>(task: &'a Picked, given: &LeaseGiven, at: Timestamp, term: u64) -> TaskShown<'a> {
     let Picked { row, ordered, .. } = task;
     let order = &ordered.order;
     let id = task.id().to_string();
@@ -301,7 +302,7 @@ fn show<'a>(task: &'a Picked, given: &LeaseGiven, at: Timestamp) -> TaskShown<'a
         definition_version: ordered.definition_version,
         input: Json::from_trusted(order.input.to_text()),
         attempt: given.attempt,
-        token: row.token + 1,
+        token: next_token(row.token, term),
         lease_until: given.until.to_rfc3339(),
         lease_ms: given.until.since_ms(at),
         timeout_at: given.attempt_until.map(Timestamp::to_rfc3339),

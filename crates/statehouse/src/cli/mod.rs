@@ -142,6 +142,7 @@ pub(crate) fn main() -> Exit {
 fn dispatch(noun: Noun, global: &Global, output: Output) -> Result<Exit, Failure> {
     let session = || Session::new(global);
     let build = crate::build::of_process()?;
+    crate::mutant::of_process()?;
     match noun {
         Noun::Dev(dev) => crate::serve::block_on(dev.run(output, build)),
         Noun::Serve(serve) => crate::serve::block_on(serve.run(output, build)),

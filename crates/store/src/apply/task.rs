@@ -3,7 +3,10 @@
 //! Every change of a task moves its due rows with it: those of the state before go, those of the state after come. Every
 //! act names the token that the row must have; one stale token fences the whole entry.
 
-use statehouse_contract::{Due, InstanceKey, Timestamp};
+use statehouse_contract::{
+    Due, InstanceKey, Timestamp,
+    mutant::{self, Mutant},
+};
 
 use super::{Batch, Stop, transition};
 use crate::{
@@ -43,6 +46,13 @@ impl Batch<'_> {
         let found = before.as_ref().map(|row| row.token);
         if found != expected {
             return Ok(Err(Fence::Token { expected: expected.unwrap_or(0), found }));
+        }
+        // A deliberate bug: some tasks are said to be scheduled and have no row.
+        if mutant::is(Mutant::LostSchedule)
+            && matches!(change, TaskChange::Schedule { .. })
+            && born.is_multiple_of(LOST_EVERY)
+        {
+            return Ok(Ok(()));
         }
         let after = match (change, &before) {
             (TaskChange::Schedule { queue, order, ready_at, .. }, _) => Some(TaskRow {
@@ -141,7 +151,7 @@ impl Batch<'_> {
                 Ok(_) => return Ok(Err(Fence::Token { expected: named.token, found: None })),
                 Err(fence) => return Ok(Err(fence)),
             };
-            let after = lease(&row, given, leased);
+            let after = lease(&row, given, leased, header.decided_term);
             moves.push((row, after));
         }
         self.move_tasks(moves)
@@ -171,7 +181,9 @@ impl Batch<'_> {
             AttemptNext::Parked => TaskState::Parked,
         };
         // The token rises, so that whoever held the lease can no longer complete the task.
-        let after = TaskRow { state, token: before.token + 1, ..before.clone() };
+        let is_kept = mutant::is(Mutant::TaskTokenReused);
+        let token = if is_kept { before.token } else { before.token + 1 };
+        let after = TaskRow { state, token, ..before.clone() };
         self.move_tasks(vec![(before, after)])
     }
 
@@ -215,6 +227,9 @@ impl Batch<'_> {
     }
 }
 
+/// Of so many instances one has its tasks lost, under the mutant that loses some.
+const LOST_EVERY: u64 = 4;
+
 /// Due rows that are looked at in one read.
 const PAGE: usize = 1_024;
 
@@ -226,9 +241,9 @@ fn may_be_leased(state: TaskState, at: Timestamp) -> bool {
     }
 }
 
-fn lease(row: &TaskRow, given: &LeaseGiven, leased: &TaskLeased) -> TaskRow {
+fn lease(row: &TaskRow, given: &LeaseGiven, leased: &TaskLeased, term: u64) -> TaskRow {
     TaskRow {
-        token: row.token + 1,
+        token: tasks::next_token(row.token, term),
         attempts: given.attempt,
         worker: Some(leased.worker.clone()),
         state: TaskState::Leased { until: given.until, attempt_until: given.attempt_until },

@@ -16,7 +16,10 @@ use std::{
 use rusqlite::{Connection, OpenFlags, config::DbConfig, hooks::Wal};
 use tracing::info;
 
-use statehouse_contract::limits;
+use statehouse_contract::{
+    limits,
+    mutant::{self, Mutant},
+};
 
 use super::{
     LogFile, LogFileError, LogFileOptions,
@@ -72,10 +75,12 @@ pub(super) fn connect(options: &LogFileOptions) -> Result<(Connection, u64), Log
     let connection = Connection::open_with_flags(&options.path, flags).map_err(failed)?;
     // Plans do not depend on bound values; without this SQLite prepares some statements again at every use.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
+    // A deliberate bug: a commit reaches the page cache, and the disk only with a later checkpoint.
+    let synchronous = if mutant::is(Mutant::AckBeforeSync) { "NORMAL" } else { "FULL" };
     // Exclusive locking comes before the first read, so that the index of the write-ahead file lives in
     // memory and no other process ever gets in.
     let settings = format!(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
+        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
          PRAGMA wal_autocheckpoint = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;
          PRAGMA cache_size = -{CACHE_KIB}; PRAGMA temp_store = MEMORY;"
     );
