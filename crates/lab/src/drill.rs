@@ -15,6 +15,7 @@
 mod ask;
 mod dice;
 mod load;
+pub mod mutants;
 mod node;
 mod order;
 mod power;

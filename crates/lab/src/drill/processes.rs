@@ -53,6 +53,7 @@ impl Processes {
         binary: &Path,
         folder: &Path,
         arguments: &[&str],
+        variables: &[(String, String)],
         mut environment: impl FnMut(u32, &Path) -> Result<Vec<(String, String)>, DrillError>,
     ) -> Result<Self, DrillError> {
         let (data, logs) = (folder.join("data"), folder.join("logs"));
@@ -63,7 +64,7 @@ impl Processes {
         let launch = Launch {
             binary: binary.to_owned(),
             arguments: line.chain(arguments.iter().copied()).map(str::to_owned).collect(),
-            environment: Vec::new(),
+            environment: variables.to_vec(),
             logs: logs.clone(),
             address: None,
         };
@@ -76,7 +77,9 @@ impl Processes {
         };
         for number in 1..=NODES {
             let node = Node::found(number, &data, &logs, TOKEN)?;
-            cluster.environment.insert(number, environment(number, node.directory())?);
+            let own = environment(number, node.directory())?;
+            let own = variables.iter().cloned().chain(own).collect();
+            cluster.environment.insert(number, own);
             cluster.nodes.insert(number, node);
         }
         dev.stop(PATIENCE).map_err(DrillError::Start)?;
@@ -106,9 +109,10 @@ impl Processes {
         &self.folder
     }
 
-    /// Sets with which variables a node is started from now on.
-    pub(crate) fn set_environment(&mut self, number: u32, variables: Vec<(String, String)>) {
-        self.environment.insert(number, variables);
+    /// Adds a variable with which a node is started from now on.
+    pub(crate) fn set_variable(&mut self, number: u32, name: &str, value: &str) {
+        let variables = self.environment.entry(number).or_default();
+        variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// Sets the program with which nodes are started from now on.

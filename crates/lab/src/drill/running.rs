@@ -52,6 +52,8 @@ pub struct DrillOptions<'a> {
     pub history: Option<PathBuf>,
     /// Another build, for drills that change builds; left out: this one plays both.
     pub older: Option<PathBuf>,
+    /// More variables in the environment of every node.
+    pub variables: Vec<(String, String)>,
     /// How often the fault is made; left out: as the scenario says.
     pub times: Option<u32>,
     /// Requests a second of the steady load.
@@ -87,6 +89,7 @@ pub fn run(options: &DrillOptions<'_>) -> Result<Outcome, DrillError> {
         &options.binary,
         &options.folder,
         scenario.arguments,
+        &options.variables,
         |node, directory| {
             if !scenario.is_shimmed {
                 return Ok(Vec::new());

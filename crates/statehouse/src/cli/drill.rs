@@ -15,13 +15,19 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use statehouse_contract::Build;
 use statehouse_judge::{Demands, History};
-use statehouse_lab::drill::{self, DrillOptions, Scenario, Set};
+use statehouse_lab::drill::{
+    self, DrillOptions, Outcome, Scenario, Set,
+    mutants::{self, Hunt},
+};
 use statehouse_sdk::chain;
 
 use super::{
     exit::{Exit, Failure},
     output::Output,
 };
+
+/// Requests a second of a steady load unless told otherwise: some for each shard in every failover, on a small machine.
+const RATE: f64 = 200.0;
 
 /// What to do with drills.
 #[derive(Debug, Subcommand)]
@@ -30,6 +36,17 @@ pub(crate) enum Verb {
     List,
     /// Play a drill, or a set of them, against three processes made for it; exit 0 only for PASS.
     Run(Run),
+    /// Put each deliberate bug into the nodes and prove that its drill finds it; for test builds. Exit 0 only if all are found.
+    Mutants {
+        /// Only this one.
+        name: Option<String>,
+        /// The seed of the schedules.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// How often a drill is repeated, with the next seed, before a bug counts as not found.
+        #[arg(long, default_value_t = 3, value_name = "N")]
+        tries: u64,
+    },
     /// Make a page and a table of the reports in a directory.
     Report {
         /// The directory that `run --report` was given.
@@ -60,7 +77,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE")]
     older: Option<PathBuf>,
     /// Requests a second of the steady load.
-    #[arg(long, default_value_t = 200.0)]
+    #[arg(long, default_value_t = RATE)]
     rate: f64,
     /// Write the history here (JSON lines, format 1); a set writes one after another.
     #[arg(long, value_name = "FILE")]
@@ -88,6 +105,7 @@ pub(crate) fn run(verb: Verb, output: Output, build: Build) -> Result<Exit, Fail
     match verb {
         Verb::List => list(output),
         Verb::Run(run) => run.run(output, build),
+        Verb::Mutants { name, seed, tries } => hunt(name.as_deref(), seed, tries, output, build),
         Verb::Report { directory } => report(&directory, output),
         Verb::Judge { file, demand } => judge(&file, demand, output),
     }
@@ -139,7 +157,7 @@ impl Run {
         }
         let mut failed = Vec::new();
         for scenario in &scenarios {
-            if !self.play(scenario, output, &build)? {
+            if !self.play(scenario, output, build)? {
                 failed.push(scenario.name);
             }
         }
@@ -160,50 +178,10 @@ impl Run {
         &self,
         scenario: &'static Scenario,
         output: Output,
-        build: &Build,
+        build: Build,
     ) -> Result<bool, Failure> {
         let seed = self.seed.unwrap_or_else(seed_of_now);
-        let binary = std::env::current_exe();
-        let binary = binary
-            .map_err(|error| Failure::broken(format!("cannot find this program: {error}")))?;
-        let (parent, is_ours) = match &self.data {
-            Some(data) => (data.clone(), false),
-            None => (std::env::temp_dir(), true),
-        };
-        let folder = parent.join(format!(
-            "statehouse-drill-{}-{seed}-{}",
-            scenario.name,
-            std::process::id()
-        ));
-        let mut repeat =
-            format!("statehouse drill run {} --seed {seed} --rate {}", scenario.name, self.rate);
-        if let Some(times) = self.times {
-            repeat.push_str(&format!(" --times {times}"));
-        }
-        let tell = |line: &str| {
-            // Nobody is there to be told that nobody is there.
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
-        };
-        let options = DrillOptions {
-            scenario,
-            seed,
-            binary,
-            folder: folder.clone(),
-            history: self.history.clone(),
-            times: self.times,
-            older: self.older.clone(),
-            rate: self.rate,
-            repeat,
-            build: format!("{} (feature level {})", env!("CARGO_PKG_VERSION"), build.level),
-            tell: &tell,
-        };
-        let outcome = drill::run(&options).map_err(|error| {
-            Failure::broken(format!(
-                "{}; what there is stands in {}",
-                chain(&error),
-                folder.display()
-            ))
-        })?;
+        let (outcome, folder) = self.drill(scenario, seed, Vec::new(), build)?;
         let report = &outcome.report;
         let document = serde_json::to_value(report)
             .map_err(|error| Failure::broken(format!("cannot write the report: {error}")))?;
@@ -214,7 +192,7 @@ impl Run {
                 .map_err(|error| Failure::file("write", &directory, &error))?;
             tell(&format!("the report: {}", directory.join("index.html").display()));
         }
-        if report.pass && is_ours {
+        if report.pass && self.data.is_none() {
             std::fs::remove_dir_all(&folder)
                 .map_err(|error| Failure::file("remove", &folder, &error))?;
         } else {
@@ -222,6 +200,113 @@ impl Run {
         }
         Ok(report.pass)
     }
+
+    /// Plays one drill; returns what came of it and where its cluster lived.
+    fn drill(
+        &self,
+        scenario: &'static Scenario,
+        seed: u64,
+        variables: Vec<(String, String)>,
+        build: Build,
+    ) -> Result<(Outcome, PathBuf), Failure> {
+        let binary = std::env::current_exe();
+        let binary = binary
+            .map_err(|error| Failure::broken(format!("cannot find this program: {error}")))?;
+        let name = format!("statehouse-drill-{}-{seed}-{}", scenario.name, std::process::id());
+        let folder = self.data.clone().unwrap_or_else(std::env::temp_dir).join(name);
+        let (name, rate) = (scenario.name, self.rate);
+        let mut repeat = format!("statehouse drill run {name} --seed {seed} --rate {rate}");
+        if let Some(times) = self.times {
+            repeat.push_str(&format!(" --times {times}"));
+        }
+        let options = DrillOptions {
+            scenario,
+            seed,
+            binary,
+            folder: folder.clone(),
+            history: self.history.clone(),
+            older: self.older.clone(),
+            variables,
+            times: self.times,
+            rate,
+            repeat,
+            build: format!("{} (feature level {})", env!("CARGO_PKG_VERSION"), build.level),
+            tell: &tell,
+        };
+        let outcome = drill::run(&options).map_err(|error| {
+            let kept = folder.display();
+            Failure::broken(format!("{}; what there is stands in {kept}", chain(&error)))
+        })?;
+        Ok((outcome, folder))
+    }
+}
+
+/// Shows progress.
+fn tell(line: &str) {
+    // Nobody is there to be told that nobody is there.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Plays the drill of each bug until it is found.
+fn hunt(
+    name: Option<&str>,
+    seed: u64,
+    tries: u64,
+    output: Output,
+    build: Build,
+) -> Result<Exit, Failure> {
+    let hunts = mutants::hunts();
+    let named = |hunt: &&Hunt| name.is_none_or(|name| hunt.mutant.name() == name);
+    let chosen: Vec<&Hunt> = hunts.iter().filter(named).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = hunts.iter().map(|hunt| hunt.mutant.name()).collect();
+        let why = format!("there is no mutant {}", name.unwrap_or_default());
+        return Err(Failure::usage(why, format!("one of {}", names.join(", "))));
+    }
+    let mut missed = Vec::new();
+    for hunt in &chosen {
+        let mut found = None;
+        for seed in seed..seed.saturating_add(tries) {
+            found = stalk(hunt, seed, build)?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let (mutant, drill) = (hunt.mutant.name(), hunt.scenario.name);
+        match found {
+            Some(proof) => output.line(&format!("caught  {mutant}: {proof}"))?,
+            None => {
+                missed.push(mutant);
+                output
+                    .line(&format!("MISSED  {mutant}: {tries} times {drill} and no violation"))?;
+            }
+        }
+    }
+    output.line(&format!("{} of {} mutants caught", chosen.len() - missed.len(), chosen.len()))?;
+    Ok(if missed.is_empty() { Exit::Ok } else { Exit::Rejected })
+}
+
+/// Plays a drill with a bug in its nodes; returns by which rules it was found, if it was.
+fn stalk(hunt: &Hunt, seed: u64, build: Build) -> Result<Option<String>, Failure> {
+    let run = Run {
+        name: hunt.scenario.name.to_owned(),
+        seed: Some(seed),
+        times: Some(hunt.times),
+        older: None,
+        rate: RATE,
+        history: None,
+        report: None,
+        data: None,
+    };
+    let variables = vec![(mutants::VARIABLE.to_owned(), hunt.mutant.name().to_owned())];
+    let (outcome, folder) = run.drill(hunt.scenario, seed, variables, build)?;
+    let _ = std::fs::remove_dir_all(&folder);
+    let violations = outcome.report.verdict.violations();
+    let mut rules: Vec<&str> = violations.iter().map(|violation| violation.rule.code()).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    let proof = format!("{} by {} (seed {seed})", rules.join(", "), hunt.scenario.name);
+    Ok((!rules.is_empty()).then_some(proof))
 }
 
 fn of(set: Set) -> Vec<&'static Scenario> {

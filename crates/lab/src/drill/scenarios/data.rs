@@ -105,8 +105,7 @@ pub(crate) const SNAPSHOT_INSTALL: Scenario = Scenario {
     play: |stage| {
         // Copies are made often from here on, by every node.
         for node in 1..=NODES {
-            let often = ("STATEHOUSE__CLUSTER__SNAPSHOT_EVERY".to_owned(), "100".to_owned());
-            stage.cluster.set_environment(node, vec![often]);
+            stage.cluster.set_variable(node, "STATEHOUSE__CLUSTER__SNAPSHOT_EVERY", "100");
             stage.cluster.node(node)?.end("TERM")?;
             stage.back(node)?;
         }
