@@ -81,8 +81,14 @@ impl fmt::Display for Timestamp {
 
 /// Tells the time. Read at the door, once a command; never below it.
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the present time. Monotone within one process.
+    /// Returns the present time. Monotone within one process, once it is set.
     fn now(&self) -> Timestamp;
+
+    /// Returns whether decisions may be made by it. A clock that has to ask others first is not set at its start, and may
+    /// be set back once when it is.
+    fn is_set(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

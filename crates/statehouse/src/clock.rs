@@ -1,10 +1,11 @@
-//! The machine's clock, behind the contract's trait.
+//! The node's own clock, behind the contract's trait.
 //!
 //! Wall time is read once, at the start; from there the boot clock counts, which steps of the wall clock do not enter
 //! and which goes on while the machine is suspended. What is decided is never earlier than what a shard has applied:
 //! the runtime sees to that.
 //!
-//! Absent on purpose: the cluster clock (the median over the voters); it will stand behind this same trait.
+//! Absent on purpose: the cluster's clock, the middle of the voters' own ones. It stands behind this same trait, in the
+//! cluster's crate; a node alone decides by this one.
 //!
 //! Invariant: what `now` returns never goes back within one process.
 
