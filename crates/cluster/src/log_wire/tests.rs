@@ -234,7 +234,7 @@ async fn a_connection_that_breaks_is_told_to_whoever_watches_for_the_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_leaves_has_no_room_for_leadership() {
+async fn a_node_that_leaves_or_whose_clock_is_off_has_no_room_for_leadership() {
     let directory = tempfile::tempdir().unwrap();
     let (leader, own) = (node(1, 1), node(2, 1));
     let host = ShardHost::start(HostConfig {
@@ -274,6 +274,10 @@ async fn a_node_that_leaves_has_no_room_for_leadership() {
         };
         timeout(SOON, asking).await.expect("it answers a heartbeat")
     };
+    assert!(has_room().await);
+    shelf.doubt(true);
+    assert!(!has_room().await, "a leader would hand over to a node whose clock is off");
+    shelf.doubt(false);
     assert!(has_room().await);
     shelf.leave();
     assert!(!has_room().await, "a leader would hand over to a node that is about to stop");
