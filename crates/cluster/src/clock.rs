@@ -8,7 +8,8 @@
 //!
 //! A voter whose build knows no echoes is left out of the count; among such voters a node has its own clock alone.
 //!
-//! Absent on purpose: the wall clock. It comes in once, with the node's own clock, and its steps never do.
+//! Absent on purpose: steps of the wall clock. It comes in once, with the node's own clock; again only where that one was
+//! found wrong and the wall clock agrees with the others.
 //!
 //! Invariant: once it is set it does not go back, and runs within 5 % of the boot clock.
 
@@ -69,6 +70,9 @@ pub(crate) struct ClusterClock {
     faults: Arc<Faults>,
     inside: Mutex<Inside>,
     line: RwLock<Option<Steering>>,
+    /// How far the node's own clock, as it counts among the voters', is ahead of the one that it was given: nothing, until
+    /// that one was found wrong and the machine's was set right.
+    taken_ms: AtomicI64,
     reading: Arc<Reading>,
 }
 
@@ -113,7 +117,7 @@ impl Clock for ClusterClock {
         let own = self.own_ms();
         Timestamp(match self.line() {
             Some(line) => line.at(own),
-            None => own.saturating_add(self.faults.clock_ms()),
+            None => own.saturating_add(self.ahead_ms()),
         })
     }
 
@@ -126,7 +130,8 @@ impl ClusterClock {
     /// Returns the clock of a node, from the node's own, which must not go back; faults may put that one wrong.
     pub(crate) fn new(node: NodeId, own: Arc<dyn Clock>, faults: Arc<Faults>) -> Arc<Self> {
         let (inside, line, reading) = (Mutex::default(), RwLock::default(), Arc::default());
-        Arc::new(Self { node, own, faults, inside, line, reading })
+        let taken_ms = AtomicI64::new(0);
+        Arc::new(Self { node, own, faults, inside, line, taken_ms, reading })
     }
 
     fn line(&self) -> Option<Steering> {
@@ -142,11 +147,32 @@ impl ClusterClock {
         self.own.now().0
     }
 
+    /// Returns how far the node's own clock is ahead of the one by which round trips are measured.
+    fn ahead_ms(&self) -> i64 {
+        self.taken_ms.load(Ordering::Relaxed).saturating_add(self.faults.clock_ms())
+    }
+
+    /// Where the node's own clock is off and the machine's wall clock, set right meanwhile, is not: takes that one over. It
+    /// is one voice of several, and near the middle; the cluster's clock does not step with it.
+    fn look_at_wall(&self, opinion: &Opinion) {
+        if !opinion.own.is_off(self.ahead_ms()) {
+            return;
+        }
+        let shown_ms = self.own.wall().0.saturating_sub(self.own_ms());
+        if !opinion.own.is_off(shown_ms.saturating_add(self.faults.clock_ms())) {
+            let before_ms = self.taken_ms.swap(shown_ms, Ordering::Relaxed);
+            info!(
+                by_ms = shown_ms - before_ms,
+                "the wall clock was set right, and the node's own by it"
+            );
+        }
+    }
+
     /// Returns what this node tells others about its clocks.
     pub(crate) fn tell(&self) -> Told {
         let own = self.own_ms();
         let cluster = self.line().map(|line| line.at(own));
-        Told { own: own.saturating_add(self.faults.clock_ms()), cluster }
+        Told { own: own.saturating_add(self.ahead_ms()), cluster }
     }
 
     /// Takes note that a node is reached, and which version of the log's wire is spoken with it.
@@ -188,14 +214,14 @@ impl ClusterClock {
         voters: &BTreeSet<NodeId>,
         applied: impl FnOnce() -> Option<Timestamp>,
     ) {
-        let (now, fault_ms) = (self.own_ms(), self.faults.clock_ms());
+        let (now, own_ms) = (self.own_ms(), self.ahead_ms());
         let line = self.line();
         let mut inside = self.inside();
         inside.heard.retain(|node, heard| {
             voters.contains(node) || heard.is_mute || heard.window.estimate(now).is_some()
         });
         let own = Voter {
-            own_ms: Some(fault_ms),
+            own_ms: Some(own_ms),
             cluster_ms: line.map(|line| line.at(now).saturating_sub(now)),
         };
         let seen: Vec<(NodeId, Voter)> = voters
@@ -229,7 +255,8 @@ impl ClusterClock {
         inside.off = off;
         *self.line.write().unwrap_or_else(PoisonError::into_inner) = next;
         drop(inside);
-        let ahead_ms = opinion.own.ahead(fault_ms);
+        self.look_at_wall(&opinion);
+        let ahead_ms = opinion.own.ahead(own_ms);
         self.reading.ahead_ms.store(ahead_ms, Ordering::Relaxed);
         let left_ms = next.map_or(0, |line| line.left_ms(now));
         self.reading.left_ms.store(left_ms, Ordering::Relaxed);

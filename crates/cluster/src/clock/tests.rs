@@ -14,11 +14,15 @@ const BEGIN: i64 = 1_700_000_000_000;
 
 /// A node's own clock, moved by hand.
 #[derive(Debug, Default)]
-struct Hand(AtomicI64);
+struct Hand(AtomicI64, AtomicI64);
 
 impl Clock for Hand {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::Relaxed))
+    }
+
+    fn wall(&self) -> Timestamp {
+        self.now().after_ms(self.1.load(Ordering::Relaxed))
     }
 }
 
@@ -209,6 +213,27 @@ fn who_starts_anew_takes_the_time_of_the_others_and_not_its_own() {
     assert!(story.shows(2).abs() <= 40, "{}", story.shows(2));
     assert_eq!(story.off(), [2]);
     story.judge("anew");
+}
+
+#[test]
+fn a_wall_clock_that_was_set_right_ends_being_off_and_one_that_was_set_wrong_changes_nothing() {
+    let mut story = Story::new(3, 12);
+    (1..=2).for_each(|number| story.start(number, 0));
+    story.start(3, HOUR);
+    story.live(5);
+    assert_eq!(story.off(), [3]);
+    // The wall clock of another one jumps, and that of the wrong one to another wrong time.
+    story.nodes[&1].hand.1.store(HOUR, Ordering::Relaxed);
+    story.nodes[&3].hand.1.store(-HOUR / 2, Ordering::Relaxed);
+    story.live(5);
+    assert_eq!(story.off(), [3]);
+    story.nodes[&3].hand.1.store(-HOUR + 300, Ordering::Relaxed);
+    story.live(5);
+    assert!(story.off().is_empty());
+    for number in 1..=3 {
+        assert!(story.shows(number).abs() <= 40, "{}", story.shows(number));
+    }
+    story.judge("set right");
 }
 
 #[test]
