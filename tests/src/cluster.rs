@@ -5,7 +5,7 @@
 //! followed by what each node said last. One cluster runs at a time: more of them on a small machine would time out
 //! for reasons of their own.
 //!
-//! Deliberately absent: load and verdicts (`trial.rs`), faults of the network (`cuts.rs`), and any wait that is not for
+//! Deliberately absent: load and verdicts (`trial.rs`), other faults (`cuts.rs`), and any wait that is not for
 //! something.
 
 use std::{

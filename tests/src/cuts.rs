@@ -1,4 +1,4 @@
-//! Faults of a cluster's network: what a node sends or hears is cut, in one direction or both, and healed.
+//! Faults of a cluster: what a node sends or hears is cut, in one direction or both, its clock is wrong, and both are healed.
 //!
 //! A node reads its faults from a file and says so when it has taken them over; whoever cuts waits for that.
 //!
@@ -26,7 +26,12 @@ impl Cluster {
         self.faults(node, &json!({ "to": side(to), "from": side(from) }));
     }
 
-    /// Ends all faults of a node's links.
+    /// Puts a node's own clock so many milliseconds ahead; returns when it is.
+    pub fn turn_clock(&self, node: u32, ahead_ms: i64) {
+        self.faults(node, &json!({ "clock_ms": ahead_ms }));
+    }
+
+    /// Ends all faults of a node.
     pub fn heal(&self, node: u32) {
         self.faults(node, &json!({}));
     }

@@ -1,8 +1,9 @@
-//! Faults of a link, made on purpose: a direction that is cut, a direction that is slow.
+//! Faults made on purpose: a direction of a link that is cut or slow, a clock that is wrong.
 //!
 //! The lab and the scenarios cut a pair of nodes in one direction without touching the machine's network. The faults
 //! come from a file such as `{"to": {"2": "cut"}, "from": {"3": {"delay_ms": 40}}}`; `to` is what this node sends, and
-//! the number is the peer's. A cut stalls: nothing is refused or reset, just as with a cable that was pulled.
+//! the number is the peer's. A cut stalls: nothing is refused or reset, just as with a cable that was pulled. With
+//! `"clock_ms": 3600000` this node's own clock is an hour ahead, or behind where it is negative.
 //!
 //! Deliberately absent: faults without a file (a node started without one cannot be given any), and loss of single
 //! bytes, which TCP would hide. While no fault is set this costs one relaxed load for a read or write.
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -34,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// The longest delay; more is a cut.
 const DELAY_MS_MAX: u64 = 60_000;
+/// The most by which a clock is put wrong: a year.
+const CLOCK_MS_MAX: u64 = 366 * 86_400_000;
 
 /// Which way bytes go, seen from this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub(crate) enum Fault {
     DelayMs(u64),
 }
 
-/// All faults of this node's links, by the peer's number.
+/// All faults of this node: of its links, by the peer's number, and of its clock.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FaultPlan {
@@ -62,6 +65,8 @@ pub(crate) struct FaultPlan {
     pub to: BTreeMap<u32, Fault>,
     /// What this node hears.
     pub from: BTreeMap<u32, Fault>,
+    /// By how many milliseconds its own clock is ahead.
+    pub clock_ms: i64,
 }
 
 impl FaultPlan {
@@ -70,6 +75,9 @@ impl FaultPlan {
         let too_slow = |fault: &Fault| matches!(fault, Fault::DelayMs(ms) if *ms > DELAY_MS_MAX);
         if plan.to.values().chain(plan.from.values()).any(too_slow) {
             return Err(format!("a delay is above {DELAY_MS_MAX} ms; use a cut"));
+        }
+        if plan.clock_ms.unsigned_abs() > CLOCK_MS_MAX {
+            return Err(format!("a clock is more than {CLOCK_MS_MAX} ms off"));
         }
         Ok(plan)
     }
@@ -82,7 +90,7 @@ impl FaultPlan {
         side.get(&peer).copied()
     }
 
-    fn is_empty(&self) -> bool {
+    fn spares_links(&self) -> bool {
         self.to.is_empty() && self.from.is_empty()
     }
 }
@@ -98,19 +106,26 @@ struct Inside {
 #[derive(Debug, Default)]
 pub(crate) struct Faults {
     any: AtomicBool,
+    clock_ms: AtomicI64,
     inside: Mutex<Inside>,
 }
 
 impl Faults {
-    /// Returns whether any fault is set; everything else is asked only then.
+    /// Returns whether any link has a fault; everything else is asked only then.
     pub(crate) fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
+    }
+
+    /// Returns by how many milliseconds this node's own clock is ahead; negative when it is behind.
+    pub(crate) fn clock_ms(&self) -> i64 {
+        self.clock_ms.load(Ordering::Relaxed)
     }
 
     /// Replaces all faults and wakes whoever stalls.
     pub(crate) fn set(&self, plan: FaultPlan) {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        self.any.store(!plan.is_empty(), Ordering::Relaxed);
+        self.any.store(!plan.spares_links(), Ordering::Relaxed);
+        self.clock_ms.store(plan.clock_ms, Ordering::Relaxed);
         inside.plan = plan;
         let stalled = std::mem::take(&mut inside.stalled);
         drop(inside);
@@ -152,28 +167,34 @@ impl Faults {
         sleep(Duration::from_millis(late)).await;
     }
 
-    /// Follows a file from now on, until what is returned is dropped. No file means no faults.
+    /// Follows a file from now on, until what is returned is dropped. No file means no faults. What it says at this moment
+    /// holds when this returns: a node begins with its faults.
     pub(crate) fn follow(self: Arc<Self>, path: PathBuf) -> FaultsFile {
+        // Whether a text is good or bad is said once, not fifty times a second.
+        let mut seen = None;
+        self.look_at(&path, &mut seen);
         FaultsFile(tokio::spawn(async move {
             let mut tick = interval(LOOK_EVERY);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // Whether a text is good or bad is said once, not fifty times a second.
-            let mut seen = None;
             loop {
                 tick.tick().await;
-                // A few bytes of a local file that only a test writes: not worth a thread.
-                let text = read(&path);
-                if seen.as_ref() == Some(&text) {
-                    continue;
-                }
-                match &text {
-                    Ok(None) => self.set(FaultPlan::default()),
-                    Ok(Some(bytes)) => self.take_over(&path, bytes),
-                    Err(error) => warn!(path = %path.display(), error, "the faults cannot be read"),
-                }
-                seen = Some(text);
+                self.look_at(&path, &mut seen);
             }
         }))
+    }
+
+    fn look_at(&self, path: &Path, seen: &mut Option<Text>) {
+        // A few bytes of a local file that only a test writes: not worth a thread.
+        let text = read(path);
+        if seen.as_ref() == Some(&text) {
+            return;
+        }
+        match &text {
+            Ok(None) => self.set(FaultPlan::default()),
+            Ok(Some(bytes)) => self.take_over(path, bytes),
+            Err(error) => warn!(path = %path.display(), error, "the faults cannot be read"),
+        }
+        *seen = Some(text);
     }
 
     fn take_over(&self, path: &Path, bytes: &[u8]) {
@@ -190,7 +211,10 @@ impl Faults {
     }
 }
 
-fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
+/// What the file says, if it is there.
+type Text = Result<Option<Vec<u8>>, String>;
+
+fn read(path: &Path) -> Text {
     let size = match fs::metadata(path) {
         Ok(found) => found.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -231,12 +255,15 @@ mod tests {
         assert_eq!(plan.get(Direction::To, 2), Some(Fault::Cut));
         assert_eq!(plan.get(Direction::From, 2), None);
         assert_eq!(plan.get(Direction::From, 3), Some(Fault::DelayMs(40)));
-        assert!(FaultPlan::parse(b"{}").unwrap().is_empty());
+        assert!(FaultPlan::parse(b"{}").unwrap().spares_links());
+        let ahead = FaultPlan::parse(br#"{"clock_ms": -3600000}"#).unwrap();
+        assert!(ahead.clock_ms == -3_600_000 && ahead.spares_links());
         for wrong in [r#"{"too": {}}"#, r#"{"to": {"x": "cut"}}"#, r#"{"to": {"1": "slow"}}"#, ""] {
             assert!(FaultPlan::parse(wrong.as_bytes()).is_err(), "{wrong}");
         }
         let late = FaultPlan::parse(br#"{"to": {"1": {"delay_ms": 60001}}}"#).unwrap_err();
         assert!(late.contains("use a cut"), "{late}");
+        assert!(FaultPlan::parse(br#"{"clock_ms": 99999999999999}"#).is_err());
     }
 
     #[tokio::test]
@@ -254,14 +281,19 @@ mod tests {
                 sleep(Duration::from_millis(1)).await;
             }
         };
-        put(r#"{"to": {"2": "cut"}}"#);
+        put(r#"{"to": {"2": "cut"}, "clock_ms": 7}"#);
         timeout(SOON, until(true)).await.unwrap();
+        assert_eq!(faults.clock_ms(), 7);
         // The waiting dial is let through by the file's end, not by the broken text before it.
         let mut dial = Box::pin(faults.passage(2));
         put("{");
         assert!(timeout(Duration::from_millis(100), &mut dial).await.is_err());
         fs::remove_file(&path).unwrap();
         timeout(SOON, dial).await.unwrap();
-        assert!(!faults.any());
+        assert!(!faults.any() && faults.clock_ms() == 0);
+        put(r#"{"clock_ms": -9}"#);
+        let begins = Arc::new(Faults::default());
+        let _followed = Arc::clone(&begins).follow(path.clone());
+        assert_eq!(begins.clock_ms(), -9, "it holds from the beginning");
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Two wires lead to other nodes (`links` starts both): the node links (`peers`, `gate`, `forward`) carry membership, process
 //! groups and forwarded commands; the log has its own (`log_wire`). `roll` is the list of members, `placement` and
-//! `rebalance` make each shard follow it, `succession` replaces a dead leader, `joining` is how a node comes in, `restore` how a cluster comes back.
+//! `rebalance` make each shard follow it, `succession` replaces a dead leader, `joining` is how a node comes in, `restore` how a cluster comes back, `clock` what time it is.
 //!
 //! Absent on purpose: HTTP, SQL, charts, and any decision about who leads. The log decides that.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -15,6 +15,7 @@
 )]
 
 mod board;
+mod clock;
 pub mod cookie;
 pub mod error;
 mod faults;
@@ -64,4 +65,5 @@ pub use statehouse_runtime::{Failed, Kind, Profile, Tuning, Work};
 pub fn describe(meters: &statehouse_telemetry::Meters) {
     statehouse_runtime::describe(meters);
     links::Bytes::default().register(meters);
+    std::sync::Arc::new(clock::Reading::default()).register(meters);
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use ractor::{Actor, ActorRef};
-use statehouse_contract::{Build, MemberDocument, Members, NodeId};
+use statehouse_contract::{Build, Clock, MemberDocument, Members, NodeId};
 use statehouse_log::Transport;
 use statehouse_runtime::{Builds, Profile, ShardHost};
 use statehouse_telemetry::Meters;
@@ -28,6 +28,7 @@ use tokio::{
 
 use crate::{
     NodeError,
+    clock::{self, ClusterClock},
     cookie::Cookie,
     faults::{Faults, FaultsFile},
     gate::{Agent, GateMessage},
@@ -147,6 +148,7 @@ impl Wires {
         config: ClusterConfig,
         identity: Identity,
         build: Build,
+        clock: Arc<dyn Clock>,
     ) -> Result<Self, NodeError> {
         let Some(cluster) = identity.cluster else {
             return Err(NodeError::NoCluster { node: identity.node });
@@ -159,6 +161,7 @@ impl Wires {
             Arc::new(Wire::new(security.clone(), Arc::clone(faults), traffic))
         };
         let (link_wire, log_wire) = (wire(&faults), wire(&faults));
+        let clock = ClusterClock::new(identity.node, clock, faults);
         let roll = Roll::default();
         let ground = Arc::new(Ground {
             own: identity.node,
@@ -168,6 +171,7 @@ impl Wires {
             roll: roll.clone(),
             build,
             builds: Builds::default(),
+            clock,
         });
         let transport = LogWire::new(Arc::clone(&ground));
         let listeners = (links.listener, log.listener);
@@ -183,6 +187,11 @@ impl Wires {
     /// Returns what the builds of the other nodes know.
     pub(crate) fn builds(&self) -> Builds {
         self.ground.builds.clone()
+    }
+
+    /// Returns the cluster's clock.
+    pub(crate) fn clock(&self) -> Arc<ClusterClock> {
+        Arc::clone(&self.ground.clock)
     }
 
     /// Returns the way of the log to other nodes.
@@ -216,6 +225,7 @@ impl Wires {
             }));
         }
         tasks.push(transport.follow());
+        tasks.push(clock::keep(Arc::clone(&ground.clock), host.seats().to_vec(), shelf.clone()));
         tasks.push(succession::watch(found, roll.clone(), shelf.clone(), profile));
         let desk = Desk { ground: Arc::clone(&ground), shelf: shelf.clone(), joins, lost };
         tasks.push(desk::serve(desk, log_listener));
@@ -244,6 +254,7 @@ impl Wires {
                 registry: seat.registry().clone(),
                 roll: roll.clone(),
                 peers: states.clone(),
+                clock: Arc::clone(&ground.clock),
             };
             tasks.push(rebalance::keep(keeper));
         }

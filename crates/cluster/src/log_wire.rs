@@ -28,7 +28,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use crate::{cookie::Cookie, identity::ClusterId, roll::Roll, socket::Wire};
+use crate::{clock::ClusterClock, cookie::Cookie, identity::ClusterId, roll::Roll, socket::Wire};
 
 pub(crate) mod desk;
 pub(crate) mod frames;
@@ -60,6 +60,8 @@ pub(crate) struct Ground {
     pub(crate) build: Build,
     /// What the others told of theirs.
     pub(crate) builds: Builds,
+    /// Hears what the others tell of their clocks, and tells them of this one.
+    pub(crate) clock: Arc<ClusterClock>,
 }
 
 /// The asking side: a lane to each member.

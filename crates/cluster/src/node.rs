@@ -27,7 +27,9 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    NodeError, Readiness, Router, ShardMap, health,
+    NodeError, Readiness, Router, ShardMap,
+    clock::Reading,
+    health,
     identity::{self, Identity},
     joining::{self, Registrar},
     links::{Bytes, ClusterConfig, Links, Wires, document},
@@ -74,7 +76,8 @@ pub struct NodeConfig {
     pub bootstrap: Bootstrap,
     /// How it is part of a cluster; nothing for a node alone.
     pub cluster: Option<ClusterConfig>,
-    /// The clock that decides.
+    /// The node's own clock: the wall clock at its start, moved on by a clock that does not go back. Alone it decides by this
+    /// one, in a cluster by the middle of the voters'.
     pub clock: Arc<dyn Clock>,
     /// What may be set to measure or to test.
     pub tuning: Tuning,
@@ -100,6 +103,8 @@ pub struct Node {
     roll: Roll,
     links: Mutex<Option<Links>>,
     bytes: Option<Bytes>,
+    clock: Arc<dyn Clock>,
+    reading: Option<Arc<Reading>>,
     id: NodeId,
 }
 
@@ -134,7 +139,12 @@ impl Node {
         let NodeConfig { data, api, region, cluster, clock, tuning, .. } = config;
         let own_document = cluster.as_ref().map(|c| document(c, &api, region.as_deref()));
         let profile = cluster.as_ref().map_or(Profile::Local, |cluster| cluster.profile);
-        let wires = cluster.map(|cluster| Wires::new(cluster, found, tuning.build)).transpose()?;
+        let wires = cluster
+            .map(|cluster| Wires::new(cluster, found, tuning.build, Arc::clone(&clock)))
+            .transpose()?;
+        let shared = wires.as_ref().map(Wires::clock);
+        let reading = shared.as_ref().map(|shared| shared.reading());
+        let clock = shared.map_or(clock, |shared| shared as Arc<dyn Clock>);
         let transport: Arc<dyn Transport> = match &wires {
             Some(wires) => wires.transport(),
             None => Arc::new(NoPeers),
@@ -156,7 +166,7 @@ impl Node {
             origin,
             transport,
             builds: builds.clone(),
-            clock,
+            clock: Arc::clone(&clock),
             tuning,
         });
         let host = host.await.map_err(started_badly)?;
@@ -179,7 +189,8 @@ impl Node {
         let links = Mutex::new(None);
         let scout = AbortOnDrop(tokio::spawn(router.clone().scout()));
         let _porter = porter;
-        let node = Self { host, router, _porter, scout, roll, links, bytes, id: found.node };
+        let id = found.node;
+        let node = Self { host, router, _porter, scout, roll, links, bytes, clock, reading, id };
         if let (Some(wires), Some(own)) = (wires, own_document) {
             node.link(wires, found, own).await?;
         }
@@ -227,6 +238,12 @@ impl Node {
         self.id
     }
 
+    /// Returns the clock that decides here.
+    #[must_use]
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Says what kinds of tasks this node's own workers can do.
     pub fn offer(&self, kinds: Vec<Arc<dyn Kind>>) {
         self.host.kinds().offer(kinds);
@@ -249,6 +266,9 @@ impl Node {
         self.host.register(meters);
         if let Some(bytes) = &self.bytes {
             bytes.register(meters);
+        }
+        if let Some(reading) = &self.reading {
+            reading.register(meters);
         }
     }
 

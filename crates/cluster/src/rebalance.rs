@@ -6,7 +6,7 @@
 //! member leaves and its successor comes in by the same change, so that the number of voters never falls below.
 //!
 //! Absent on purpose: haste. Right after a change of leader, or to a node that has just come back, nothing is moved for
-//! balance; draining does not wait.
+//! balance; draining does not wait, nor does a leader whose clock is off.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{peers::PeerState, placement, roll::Roll};
+use crate::{clock::ClusterClock, peers::PeerState, placement, roll::Roll};
 
 /// How often a led shard is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -56,6 +56,8 @@ pub(crate) struct Situation<'a> {
     pub(crate) roomy: &'a BTreeSet<NodeId>,
     /// Those that have answered for a while.
     pub(crate) settled: &'a BTreeSet<NodeId>,
+    /// Those whose clocks are off: they should not lead.
+    pub(crate) off: &'a BTreeSet<NodeId>,
 }
 
 /// The next thing to do.
@@ -150,9 +152,12 @@ impl Situation<'_> {
         let drains = own.is_some_and(|document| document.standing == Some(Standing::Draining));
         let wanted = placement::leader(self.shard, self.members)?;
         let is_able = |node: NodeId| {
-            voters.contains(&node) && self.can_go_on(node) && self.roomy.contains(&node)
+            node != self.own
+                && voters.contains(&node)
+                && self.can_go_on(node)
+                && self.may_lead(node)
         };
-        if drains {
+        if drains || self.off.contains(&self.own) {
             let willing = |node: &&NodeId| {
                 let known = self.members.0.get(node);
                 known.is_some_and(|document| document.standing == Some(Standing::Active))
@@ -160,12 +165,16 @@ impl Situation<'_> {
             let other = voters.iter().filter(willing).find(|node| is_able(**node)).copied();
             return Some(wanted).filter(|node| is_able(*node)).or(other).map(Move::HandOver);
         }
-        let is_due = wanted != self.own && self.settled.contains(&wanted) && is_able(wanted);
+        let is_due = self.settled.contains(&wanted) && is_able(wanted);
         is_due.then_some(Move::HandOver(wanted))
     }
 
     fn heir<'a>(&self, mut among: impl Iterator<Item = &'a NodeId>) -> Option<NodeId> {
-        among.find(|node| self.can_go_on(**node) && self.roomy.contains(*node)).copied()
+        among.find(|node| self.can_go_on(**node) && self.may_lead(**node)).copied()
+    }
+
+    fn may_lead(&self, node: NodeId) -> bool {
+        self.roomy.contains(&node) && !self.off.contains(&node)
     }
 }
 
@@ -177,6 +186,8 @@ pub(crate) struct Keeper {
     pub(crate) registry: ShardLog,
     pub(crate) roll: Roll,
     pub(crate) peers: watch::Receiver<BTreeMap<NodeId, PeerState>>,
+    /// Whose clocks are off.
+    pub(crate) clock: Arc<ClusterClock>,
 }
 
 /// Keeps one shard as it should be, whenever it is led here.
@@ -252,6 +263,7 @@ impl Keeper {
             up: &up,
             roomy: &roomy,
             settled: &settled,
+            off: &self.clock.off(),
         };
         let Some(next) = situation.next() else { return };
         info!(shard = %log.shard(), ?next, "the shard's members change");

@@ -18,7 +18,7 @@ pub struct Build {
 
 impl Build {
     /// What these sources know.
-    pub const THIS: Self = Self { level: 1, wire: 2 };
+    pub const THIS: Self = Self { level: 1, wire: 3 };
 
     /// Returns a build that claims to know this level, and as many more versions of the wire than these sources. Those have
     /// the frames of these: it is how tests put an older and a newer build side by side while there is only one level.

@@ -29,6 +29,14 @@ pub(crate) enum Opened {
 pub(crate) async fn open(reign: &Arc<Reign>) -> Opened {
     let mut is_told = false;
     loop {
+        // A majority has elected this leader, so a majority is there to be asked for the time.
+        if !reign.seat().ground().clock.is_set() {
+            if !reign.is_leading() {
+                return Opened::Over;
+            }
+            tokio::time::sleep(AGAIN).await;
+            continue;
+        }
         // Shard time never goes back, also when this node's clock stands behind its predecessor's.
         if let Err(why) = reign.read_time() {
             if !reign.is_leading() {

@@ -256,7 +256,7 @@ impl Reign {
     /// # Errors
     /// As every reading.
     pub fn read_time(&self) -> Result<(), RowsError> {
-        self.begin_time(self.view().meta()?.time);
+        self.begin_time(self.seat().rows_time()?);
         Ok(())
     }
 

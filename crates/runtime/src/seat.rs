@@ -28,6 +28,7 @@ use crate::{
     message::{BatchMessage, OutboxMessage, ScheduleMessage, WorkerMessage},
     metrics::Metrics,
     quota::{Counted, Quotas},
+    reading::RowsError,
     reign::Reign,
     shard_host::Tuning,
     timer_actor::TimerHint,
@@ -273,6 +274,14 @@ impl Seat {
 
     pub(crate) fn forget_live(&self, count: usize) {
         self.live.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    /// Returns the highest time that is applied in the rows here.
+    ///
+    /// # Errors
+    /// The rows cannot be read.
+    pub fn rows_time(&self) -> Result<Timestamp, RowsError> {
+        Ok(self.log.view().meta()?.time)
     }
 
     /// Returns the highest time of which this node knows that it is applied.

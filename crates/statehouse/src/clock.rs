@@ -1,10 +1,11 @@
-//! The machine's clock, behind the contract's trait.
+//! The node's own clock, behind the contract's trait.
 //!
 //! Wall time is read once, at the start; from there the boot clock counts, which steps of the wall clock do not enter
-//! and which goes on while the machine is suspended. What is decided is never earlier than what a shard has applied:
+//! and which goes on while the machine is suspended. It is read again only where others have found this clock wrong. What is decided is never earlier than what a shard has applied:
 //! the runtime sees to that.
 //!
-//! Absent on purpose: the cluster clock (the median over the voters); it will stand behind this same trait.
+//! Absent on purpose: the cluster's clock, the middle of the voters' own ones. It stands behind this same trait, in the
+//! cluster's crate; a node alone decides by this one.
 //!
 //! Invariant: what `now` returns never goes back within one process.
 
@@ -24,9 +25,7 @@ impl SystemClock {
     /// Reads the wall clock.
     #[must_use]
     pub(crate) fn start() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let base = Timestamp(i64::try_from(wall.as_millis()).unwrap_or(i64::MAX));
-        Self { base, since_ms: boot_ms() }
+        Self { base: wall(), since_ms: boot_ms() }
     }
 }
 
@@ -34,6 +33,15 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         self.base.after_ms(boot_ms() - self.since_ms)
     }
+
+    fn wall(&self) -> Timestamp {
+        wall()
+    }
+}
+
+fn wall() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Milliseconds since the machine was started, suspended or not.

@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 
 use statehouse_cluster::{Bootstrap, JoinError, NodeError};
-use statehouse_contract::{Build, NodeId, limits};
+use statehouse_contract::{Build, Clock, NodeId, limits};
 pub(crate) use statehouse_sdk::chain;
 use statehouse_telemetry::{LogFormat, LogSettings, Pipeline};
 
@@ -148,6 +148,8 @@ pub(crate) struct Started {
     address: SocketAddr,
     pipeline: Pipeline,
     clock: SystemClock,
+    /// The cluster's, or the node's own where it is alone.
+    deciding: Arc<dyn Clock>,
     node: NodeId,
     directory: PathBuf,
 }
@@ -175,7 +177,7 @@ impl Started {
         node_started.register(pipeline.meters());
         upkeep::register_certificates(pipeline.meters(), settings.certificates());
         node_started.offer(settings.builtin.kinds());
-        let node = node_started.id();
+        let (node, deciding) = (node_started.id(), node_started.clock());
         let house = House::new(node_started);
         let listener = match bound.and_then(|socket| socket.listen(BACKLOG)) {
             Ok(listener) => listener,
@@ -185,7 +187,8 @@ impl Started {
             }
         };
         let address = address.unwrap_or(settings.api.listen);
-        let started = Self { house, listener, tls, address, pipeline, clock, node, directory };
+        let started =
+            Self { house, listener, tls, address, pipeline, clock, deciding, node, directory };
         started.write_down(loaded)?;
         Ok(started)
     }
@@ -223,10 +226,10 @@ impl Started {
         settings: &Settings,
         mut ending: Ending,
     ) -> Result<Exit, Failure> {
-        let Self { house, listener, tls, pipeline, clock, node, directory, .. } = self;
+        let Self { house, listener, tls, pipeline, clock, deciding, node, directory, .. } = self;
         let state = ApiState::new(
             Arc::new(house.clone()),
-            Arc::new(clock),
+            deciding,
             &node.to_string(),
             seed::tenant(),
             pipeline.meters(),

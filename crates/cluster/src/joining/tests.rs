@@ -13,6 +13,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use super::*;
 use crate::{
     Bootstrap, Node, NodeConfig,
+    clock::ClusterClock,
     log_wire::{
         Ground,
         desk::{self, Desk, Shelf},
@@ -65,6 +66,7 @@ async fn a_join_that_was_refused_is_another_question_next_time_and_one_without_a
         roll: Roll::default(),
         build: Build::THIS,
         builds: Builds::default(),
+        clock: ClusterClock::new(node(2, 1), Arc::new(Stopped), Arc::default()),
     });
     let desk = Arc::new(Moody::default());
     let joins = Arc::clone(&desk) as Arc<dyn JoinDesk>;

@@ -49,6 +49,7 @@ const WRITE_BYTES: usize = 256 * 1024;
 pub(crate) struct Shelf {
     shards: Arc<RwLock<Vec<ShardLog>>>,
     is_leaving: Arc<AtomicBool>,
+    is_doubted: Arc<AtomicBool>,
 }
 
 impl Shelf {
@@ -78,14 +79,19 @@ impl Shelf {
         self.is_leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Returns an answer as this node gives it. One that is leaving has no room for more: a leader offers its place only to
+    /// Says whether this node's clock is off: as long as it is, no leader shall hand it anything.
+    pub(crate) fn doubt(&self, is_off: bool) {
+        self.is_doubted.store(is_off, Ordering::Relaxed);
+    }
+
+    /// Returns an answer as this node gives it. One that is leaving, or whose clock is off, has no room for more: a leader offers its place only to
     /// who says otherwise. To refuse the offer would be too late, because the engine's leader is mute once it has made one
     /// and the shard would stand still until an election.
     fn given(&self, answer: LogResponse) -> LogResponse {
+        let is_unfit =
+            self.is_leaving.load(Ordering::Relaxed) || self.is_doubted.load(Ordering::Relaxed);
         match answer {
-            LogResponse::Append { ended, echo, applied }
-                if self.is_leaving.load(Ordering::Relaxed) =>
-            {
+            LogResponse::Append { ended, echo, applied } if is_unfit => {
                 LogResponse::AppendWithoutRoom { ended, echo, applied }
             }
             other => other,
@@ -185,9 +191,17 @@ impl Desk {
         let mut tasks = JoinSet::new();
         while let Some(question) = frames::read(&mut reader, FRAME_BYTES_MAX).await? {
             while tasks.try_join_next().is_some() {}
-            let ToDesk::Ask { id, shard, request } = question else {
-                send(&answers, &ToLane::Pong).await?;
-                continue;
+            let (id, shard, request) = match question {
+                ToDesk::Ask { id, shard, request } => (id, shard, request),
+                ToDesk::Ping => {
+                    send(&answers, &ToLane::Pong).await?;
+                    continue;
+                }
+                ToDesk::Echo { sent } => {
+                    let told = self.ground.clock.tell();
+                    send(&answers, &ToLane::Echo { sent, told }).await?;
+                    continue;
+                }
             };
             let turn = Arc::clone(&working).acquire_owned().await.map_err(io::Error::other)?;
             let (shelf, answers) = (self.shelf.clone(), answers.clone());

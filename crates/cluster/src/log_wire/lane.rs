@@ -23,7 +23,7 @@ use tokio::{
     io::{AsyncWriteExt as _, ReadHalf, WriteHalf, split},
     sync::{mpsc, oneshot},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep_until, timeout},
 };
 use tracing::debug;
 
@@ -31,7 +31,11 @@ use super::{
     Ground, IN_FLIGHT_MAX, frame, frames,
     greeting::{self, Hello, Purpose, Welcome},
 };
-use crate::{line::Limits, socket::Socket};
+use crate::{
+    clock::{ECHOES_SINCE, Told},
+    line::Limits,
+    socket::Socket,
+};
 
 /// Bytes that leave in one write, about.
 const WRITE_BYTES: usize = 256 * 1024;
@@ -40,6 +44,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How often something is said, so that silence means something.
 pub(super) const PING: Duration = Duration::from_millis(500);
+/// How often the other node is asked for its time.
+const ECHO: Duration = Duration::from_millis(500);
 /// How long a connection of this wire may be silent or stuck.
 pub(super) const LIMITS: Limits =
     Limits { read_idle: Duration::from_millis(2_500), write: Duration::from_millis(2_500) };
@@ -51,6 +57,8 @@ pub(super) enum ToDesk {
     Ask { id: u64, shard: ShardId, request: LogRequest },
     /// A sign of life, which is answered with one.
     Ping,
+    /// Asks for the time; says when it was asked, which only the asking side understands. From version 3 of the wire on.
+    Echo { sent: i64 },
 }
 
 /// What comes back.
@@ -60,6 +68,8 @@ pub(super) enum ToLane {
     Answer { id: u64, answer: Result<LogResponse, Box<str>> },
     /// A sign of life.
     Pong,
+    /// The time, and when it was asked for. From version 3 of the wire on.
+    Echo { sent: i64, told: Told },
 }
 
 type Reply = oneshot::Sender<Result<LogResponse, TransportError>>;
@@ -151,9 +161,9 @@ impl Dialler {
         let mut pause = PAUSE_MIN;
         loop {
             let why = match self.connect(&mut questions).await {
-                Ok((socket, _met)) => {
+                Ok((socket, version, _met)) => {
                     pause = PAUSE_MIN;
-                    let Err(why) = self.talk(socket, &mut questions).await else { return };
+                    let Err(why) = self.talk(socket, version, &mut questions).await else { return };
                     why.to_string()
                 }
                 Err(why) => why,
@@ -196,7 +206,7 @@ impl Dialler {
     async fn connect(
         &self,
         questions: &mut mpsc::Receiver<Outgoing>,
-    ) -> Result<(Socket, Acquaintance), String> {
+    ) -> Result<(Socket, u16, Acquaintance), String> {
         let members = self.ground.roll.members();
         // An address in the list is newer than the one in the shard's own membership.
         let address = members.0.get(&self.to).map_or(&*self.address, |known| &*known.log);
@@ -215,7 +225,8 @@ impl Dialler {
             let greeted = greeting::greet(&mut socket, cookie, *build, hello).await;
             let Welcome { version, level } = greeted.map_err(|error| error.to_string())?;
             debug!(to = %self.to, lane = ?self.name, version, level, "connected");
-            Ok((socket, builds.meet(self.to, level)))
+            self.ground.clock.meet(self.to, version);
+            Ok((socket, version, builds.meet(self.to, level)))
         };
         tokio::select! {
             socket = dialled => socket,
@@ -230,29 +241,42 @@ impl Dialler {
     async fn talk(
         &self,
         mut socket: Socket,
+        version: u16,
         questions: &mut mpsc::Receiver<Outgoing>,
     ) -> io::Result<()> {
         socket.set_limits(LIMITS);
         let (reader, writer) = split(socket);
         tokio::select! {
             ended = self.hear(reader) => ended,
-            ended = self.say(writer, questions) => ended,
+            ended = self.say(writer, version, questions) => ended,
         }
     }
 
     async fn say(
         &self,
         mut writer: WriteHalf<Socket>,
+        version: u16,
         questions: &mut mpsc::Receiver<Outgoing>,
     ) -> io::Result<()> {
         let ping = frame(&ToDesk::Ping, self.to).map_err(io::Error::other)?;
+        // Where least is said, and so least is in an echo's way.
+        let has_echoes = self.name == LaneName::Urgent && version >= ECHOES_SINCE;
+        let mut echoes = interval(ECHO);
+        echoes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = Vec::with_capacity(WRITE_BYTES);
         loop {
             buffer.clear();
-            match timeout(PING, questions.recv()).await {
-                Ok(Some(first)) => self.put(first, &mut buffer),
-                Ok(None) => return Ok(()),
-                Err(_) => buffer.extend_from_slice(&ping),
+            tokio::select! {
+                // The moment is taken right before it leaves.
+                _ = echoes.tick(), if has_echoes => {
+                    let echo = ToDesk::Echo { sent: self.ground.clock.own_ms() };
+                    buffer.extend(frame(&echo, self.to).map_err(io::Error::other)?);
+                }
+                said = timeout(PING, questions.recv()) => match said {
+                    Ok(Some(first)) => self.put(first, &mut buffer),
+                    Ok(None) => return Ok(()),
+                    Err(_) => buffer.extend_from_slice(&ping),
+                },
             }
             while buffer.len() < WRITE_BYTES
                 && let Ok(more) = questions.try_recv()
@@ -289,6 +313,7 @@ impl Dialler {
                     let _ = reply.send(answer);
                 }
                 Some(ToLane::Pong) => {}
+                Some(ToLane::Echo { sent, told }) => self.ground.clock.hear(self.to, sent, told),
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use statehouse_contract::{Build, MemberDocument, Members, NodeId, ShardId, Standing};
+use statehouse_contract::{Build, Clock as _, MemberDocument, Members, NodeId, ShardId, Standing};
 use statehouse_log::{
     Lane as LaneName, LogRequest, LogResponse, NoPeers, Origin, Peer, Transport as _,
     TransportError,
@@ -24,6 +24,7 @@ use super::{
     join::{self, JoinDesk, JoinGrant, JoinRequest, Served},
 };
 use crate::{
+    clock::ClusterClock,
     cookie::Cookie,
     identity::ClusterId,
     roll::Roll,
@@ -50,8 +51,12 @@ fn document(log: &str, standing: Standing) -> MemberDocument {
 
 fn ground(own: NodeId, cluster: ClusterId, secret: &str, roll: Roll) -> Arc<Ground> {
     let cookie = cookie(secret);
-    let build = Build::THIS;
-    Arc::new(Ground { own, cluster, cookie, wire: wire(), roll, build, builds: Builds::default() })
+    let (build, builds, clock) = (Build::THIS, Builds::default(), clock(own));
+    Arc::new(Ground { own, cluster, cookie, wire: wire(), roll, build, builds, clock })
+}
+
+fn clock(own: NodeId) -> Arc<ClusterClock> {
+    ClusterClock::new(own, Arc::new(Stopped), Arc::default())
 }
 
 fn wire() -> Arc<Wire> {
@@ -61,7 +66,8 @@ fn wire() -> Arc<Wire> {
 /// A node of the cluster that runs this build.
 fn node_of(own: NodeId, build: Build) -> Arc<Ground> {
     let (cookie, roll, builds) = (cookie(SECRET), Roll::default(), Builds::default());
-    Arc::new(Ground { own, cluster: CLUSTER, cookie, wire: wire(), roll, build, builds })
+    let clock = clock(own);
+    Arc::new(Ground { own, cluster: CLUSTER, cookie, wire: wire(), roll, build, builds, clock })
 }
 
 /// Gives everybody the same identity.
@@ -228,7 +234,7 @@ async fn a_connection_that_breaks_is_told_to_whoever_watches_for_the_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_leaves_has_no_room_for_leadership() {
+async fn a_node_that_leaves_or_whose_clock_is_off_has_no_room_for_leadership() {
     let directory = tempfile::tempdir().unwrap();
     let (leader, own) = (node(1, 1), node(2, 1));
     let host = ShardHost::start(HostConfig {
@@ -268,6 +274,10 @@ async fn a_node_that_leaves_has_no_room_for_leadership() {
         };
         timeout(SOON, asking).await.expect("it answers a heartbeat")
     };
+    assert!(has_room().await);
+    shelf.doubt(true);
+    assert!(!has_room().await, "a leader would hand over to a node whose clock is off");
+    shelf.doubt(false);
     assert!(has_room().await);
     shelf.leave();
     assert!(!has_room().await, "a leader would hand over to a node that is about to stop");
@@ -369,12 +379,12 @@ async fn greeted(ours: Build, theirs: Build) -> Result<Welcome, GreetingError> {
 #[tokio::test]
 async fn a_newer_build_speaks_the_older_version_to_an_older_one_and_its_own_with_its_like() {
     let (old, new) = (Build::THIS, Build::rehearsed(2));
-    for (ours, theirs, version) in [(old, old, 2), (old, new, 2), (new, old, 2), (new, new, 3)] {
+    for (ours, theirs, version) in [(old, old, 3), (old, new, 3), (new, old, 3), (new, new, 4)] {
         let told = greeted(ours, theirs).await.unwrap();
         assert_eq!(told, Welcome { version, level: theirs.level }, "{ours:?} to {theirs:?}");
     }
     let apart = greeted(Build { wire: 0, ..old }, old).await.unwrap_err().to_string();
-    let expected = "it speaks versions 1 to 2 of the log's wire, this build 1 to 0";
+    let expected = "it speaks versions 1 to 3 of the log's wire, this build 1 to 0";
     assert_eq!(apart, expected);
 }
 
@@ -407,4 +417,30 @@ async fn a_node_that_joins_is_not_known_by_its_build() {
     let address = two.address.to_string();
     join::ask(&wire(), &cookie(SECRET), build, &address, 2, &request).await.unwrap().unwrap();
     assert_eq!(second.builds.level_of(node(5, 0)), None);
+}
+
+/// Connects a node 1 of one build to a node 2 of another, and waits until node 1 has a time that both agree on, as two
+/// voters would.
+async fn time_of(ours: Build, theirs: Build) -> Arc<Ground> {
+    let two = answering_as(node_of(node(2, 1), theirs)).await;
+    let first = node_of(node(1, 1), ours);
+    let one = LogWire::new(Arc::clone(&first));
+    assert!(ask(&one, two.address).await.to_string().contains("is not open here"));
+    let voters = [node(1, 1), node(2, 1)].into();
+    let set = async {
+        while !first.clock.is_set() {
+            first.clock.turn(&voters, || None);
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, set).await.expect("the clock is set");
+    first
+}
+
+#[tokio::test]
+async fn a_node_is_asked_for_its_time_and_an_older_build_that_knows_no_echoes_is_not() {
+    let (old, new) = (Build { wire: 2, ..Build::THIS }, Build::THIS);
+    let asked = async |ours, theirs| time_of(ours, theirs).await.clock.has_heard(node(2, 1));
+    assert!(asked(new, new).await);
+    assert!(!asked(new, old).await && !asked(old, new).await);
 }

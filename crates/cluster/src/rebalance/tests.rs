@@ -29,6 +29,7 @@ struct Shard {
     full: BTreeSet<NodeId>,
     is_joint: bool,
     unsettled: BTreeSet<NodeId>,
+    off: BTreeSet<NodeId>,
 }
 
 impl Shard {
@@ -45,6 +46,7 @@ impl Shard {
             full,
             is_joint: false,
             unsettled: BTreeSet::new(),
+            off: BTreeSet::new(),
         }
     }
 
@@ -67,6 +69,7 @@ impl Shard {
             roomy: &roomy,
             is_joint: self.is_joint,
             settled: &settled,
+            off: &self.off,
         };
         situation.next()
     }
@@ -186,6 +189,27 @@ fn leadership_moves_for_balance_only_when_settled_and_for_draining_at_once() {
     assert_eq!(shard.next(), Some(Move::HandOver(node(2, 1))));
     shard.down.insert(node(2, 1));
     assert_eq!(shard.next(), Some(Move::HandOver(node(3, 1))));
+}
+
+#[test]
+fn a_leader_whose_clock_is_off_hands_over_at_once_and_gets_nothing_back_until_it_is_right() {
+    let list = [1, 2, 3].map(|number| (node(number, 1), Standing::Active));
+    let all = [node(1, 1), node(2, 1), node(3, 1)];
+    let mut shard = Shard::new(node(1, 1), &all, &list);
+    shard.off.insert(node(1, 1));
+    shard.unsettled.extend(all);
+    shard.full.insert(node(2, 1));
+    assert_eq!(shard.next(), Some(Move::HandOver(node(3, 1))), "it should lead by the plan");
+    shard.down.insert(node(3, 1));
+    assert_eq!(shard.next(), None, "without an heir it goes on");
+    shard.down.clear();
+    shard.full.clear();
+    shard.unsettled.clear();
+    shard.settle();
+    assert_eq!(shard.own, node(2, 1));
+    assert_eq!(shard.next(), None, "the one that should lead is off");
+    shard.off.clear();
+    assert_eq!(shard.next(), Some(Move::HandOver(node(1, 1))));
 }
 
 #[tokio::test(start_paused = true)]

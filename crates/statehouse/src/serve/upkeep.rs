@@ -1,7 +1,7 @@
 //! What an operator should hear of before it hurts: certificates that end, a clock that was set.
 //!
-//! The node decides by a clock of its own that steps of the wall clock do not enter (`clock.rs`); but schedules and people go
-//! by the wall clock, and a node that is started again takes it over. So a step is counted and told.
+//! The node has a clock of its own that steps of the wall clock do not enter (`clock.rs`); but schedules and people go by the
+//! wall clock, and a node that is started again takes it over. So a step is counted and told.
 //!
 //! Absent on purpose: renewing anything, and reading a certificate again: what counts is what the process uses, and that is
 //! what it read at its start.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -25,9 +25,15 @@ use crate::{Door, HostConfig, Profile, Reserve, ShardHost, Tuning, reading::reso
 pub(super) struct TestClock {
     now: AtomicI64,
     panics: AtomicU32,
+    is_unset: AtomicBool,
 }
 
 impl TestClock {
+    /// Says whether others have to be asked for the time first.
+    pub(super) fn unset(&self, is_unset: bool) {
+        self.is_unset.store(is_unset, Ordering::SeqCst);
+    }
+
     pub(super) fn advance(&self, ms: i64) {
         self.now.fetch_add(ms, Ordering::SeqCst);
     }
@@ -50,6 +56,10 @@ impl Clock for TestClock {
             panic!("the clock is broken (by the test)");
         }
         Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn is_set(&self) -> bool {
+        !self.is_unset.load(Ordering::SeqCst)
     }
 }
 

@@ -4,9 +4,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use statehouse_contract::{Command, ReceiptKind, RejectionCode, Verb};
+use statehouse_contract::{Command, ReceiptKind, RejectionCode, Timestamp, Verb};
+use statehouse_log::Leadership;
 
-use super::fixture::{Fixture, alone, key, tenant};
+use super::fixture::{Fixture, TestClock, alone, config, key, tenant};
 use crate::{
     Builds, HostConfig, HostError, Profile, Reserve, ShardHost, Tuning,
     reign::Reign,
@@ -94,6 +95,32 @@ async fn a_clock_that_was_set_back_between_two_starts_holds_no_timer_back() {
     house.clock.advance(30_000);
     house.until("the timer fires", async |house| house.read("a").await.version == 3).await;
     assert_eq!(house.read("a").await.configuration, ["closed"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_the_time_decides_nothing() {
+    let clock = Arc::new(TestClock::default());
+    clock.advance(-1_000_000);
+    clock.unset(true);
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(&directory, &clock, Tuning::standard(), Reserve::Bytes(0));
+    let host = ShardHost::start(config).await.unwrap();
+    let seat = Arc::clone(&host.seats()[0]);
+    let mut leadership = seat.log().leadership();
+    // Held no longer than this line: a value that is looked at cannot be changed.
+    assert!(leadership.wait_for(|now| matches!(now, Leadership::Leading { .. })).await.is_ok());
+    assert!(seat.trouble().is_some(), "it leads, and is not open");
+    let founded = seat.rows_time().unwrap();
+    // The time that it is given is another one than its own.
+    clock.advance(3_000_000);
+    clock.unset(false);
+    while seat.trouble().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert!(founded < seat.rows_time().unwrap());
+    assert_eq!(seat.rows_time().unwrap(), Timestamp(2_000_000));
+    drop(seat);
+    host.drain(Duration::from_secs(5)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
