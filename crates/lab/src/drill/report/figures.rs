@@ -19,6 +19,8 @@ use super::{
 pub(super) const BUCKET_MS: f64 = 100.0;
 /// Buckets of a report: an hour and a half.
 const BUCKETS_MAX: usize = 54_000;
+/// How the lines of dumps begin that our own nodes write: most of a history, and nothing that is read here.
+const ENTRY: &[u8] = br#"{"e":"entry""#;
 
 /// What a history shows besides its verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -64,7 +66,7 @@ type Begun<'a> = (f64, Option<(&'a str, &'a str)>);
 
 /// Reads the figures of a history, given its faults.
 pub fn figures(history: &[u8], faults: &[Window]) -> Figures {
-    let lines = history.split(|byte| *byte == b'\n');
+    let lines = history.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(ENTRY));
     let lines = lines.filter_map(|line| serde_json::from_slice::<Line<'_>>(line).ok());
     // When each attempt began, and of whose instance a command is.
     let mut asked: HashMap<Id<'_>, Begun<'_>> = HashMap::new();

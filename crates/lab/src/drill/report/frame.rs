@@ -11,7 +11,7 @@ use super::{DrillReport, page::escape};
 
 pub(super) const WIDTH: f64 = 880.0;
 pub(super) const LEFT: f64 = 66.0;
-pub(super) const RIGHT: f64 = 14.0;
+pub(super) const RIGHT: f64 = 24.0;
 /// Room for the names of faults.
 pub(super) const TOP: f64 = 24.0;
 const BOTTOM: f64 = 42.0;
@@ -64,14 +64,16 @@ impl Frame {
                  <path class=\"edge\" d=\"M{from:.1} {TOP}V{base}\"/>",
                 escape(&fault.name)
             );
+            // The name where it ends before the next fault begins, else the number, else nothing.
+            let later =
+                report.faults.iter().map(|next| self.x(next.begin_ms)).filter(|x| *x > from);
+            let room = later.fold(width, |room, next| room.min(next - from));
+            let letters = |text: &str| text.chars().count() as f64 * LETTER;
             let whole = format!("{number}: {}", fault.name);
-            let fits = |text: &str| text.chars().count() as f64 * LETTER <= width;
-            let name = if fits(&whole) { whole } else { number.to_string() };
-            let middle = from + width / 2.0;
-            let half = name.chars().count() as f64 * LETTER / 2.0;
-            if middle - half >= free {
-                free = middle + half + LETTER;
-                self.text(middle, TOP - 8.0, "middle", &name);
+            let name = if letters(&whole) <= room { whole } else { number.to_string() };
+            if from >= free {
+                free = from + letters(&name) + LETTER;
+                self.text(from, TOP - 8.0, "start", &name);
             }
         }
     }

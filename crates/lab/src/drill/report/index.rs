@@ -32,7 +32,7 @@ fn rows(report: &DrillReport) -> String {
     let checks: Vec<&Check> = shown(report).collect();
     let span = checks.len().max(1);
     let before = format!(
-        "<td rowspan=\"{span}\" class=\"mark {}\">{}</td><td rowspan=\"{span}\" class=\"what\"><a href=\"{}\">{}</a> <span class=\"soft\">{}\n\
+        "<td rowspan=\"{span}\" class=\"mark {}\">{}</td><td rowspan=\"{span}\" class=\"what\"><a href=\"{}\">{}</a>\n<span class=\"soft\">{}\n\
          {}, seed {}</span></td>",
         if report.pass { "ok" } else { "bad" },
         if report.pass { "&#10003; PASS" } else { "&#10007; FAIL" },
@@ -49,11 +49,11 @@ fn rows(report: &DrillReport) -> String {
         // Writing to a string cannot fail.
         let _ = write!(
             text,
-            "<tr>{}<td class=\"mark {class}\">{sign}</td><td class=\"what\">{}</td><td>{}</td><td>{}</td>{}</tr>",
+            "<tr>{}<td class=\"mark {class}\">{sign}</td><td class=\"what\">{}</td>{}{}{}</tr>",
             if number == 0 { before.as_str() } else { "" },
             page::escape(&check.name),
-            page::escape(&short(&check.measured)),
-            page::escape(check.budget.as_deref().unwrap_or("none")),
+            page::value(&short(&check.measured)),
+            page::value(check.budget.as_deref().unwrap_or("none")),
             if number == 0 { after.as_str() } else { "" }
         );
     }

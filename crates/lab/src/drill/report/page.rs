@@ -55,6 +55,13 @@ pub(super) fn mark(pass: bool) -> &'static str {
     }
 }
 
+/// A value in a table; a short one stays on its line.
+pub(super) fn value(text: &str) -> String {
+    const SHORT_MAX: usize = 12;
+    let class = if text.chars().count() <= SHORT_MAX { " class=\"short\"" } else { "" };
+    format!("<td{class}>{}</td>", escape(text))
+}
+
 fn why(body: &mut String, report: &DrillReport) {
     let mut reasons: Vec<String> = Vec::new();
     if !report.verdict.is_valid() {
@@ -108,18 +115,18 @@ fn checks(body: &mut String, report: &DrillReport) {
     );
     let _ = write!(
         body,
-        "<tr>{}<td>the history, judged</td><td>{}</td><td>VALID</td></tr>",
+        "<tr>{}<td class=\"what\">the history, judged</td><td>{}</td><td>VALID</td></tr>",
         mark(report.verdict.is_valid()),
         text::verdict(report)
     );
     for check in &report.checks {
         let _ = write!(
             body,
-            "<tr>{}<td class=\"what\">{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr>{}<td class=\"what\">{}</td>{}{}</tr>",
             mark(check.pass),
             escape(&check.name),
-            escape(&check.measured),
-            escape(check.budget.as_deref().unwrap_or("none"))
+            value(&check.measured),
+            value(check.budget.as_deref().unwrap_or("none"))
         );
     }
     body.push_str("</tbody></table></div>");
@@ -208,7 +215,7 @@ fn faults(body: &mut String, report: &DrillReport) {
                 .max_by(f64::total_cmp)
                 .map_or_else(|| "none".to_owned(), text::time)
         };
-        let end = fault.end_ms.map_or_else(|| "the end".to_owned(), |end| seconds(end));
+        let end = fault.end_ms.map_or_else(|| "the end".to_owned(), seconds);
         let _ = write!(
             body,
             "<tr><td class=\"n\">{}</td><td class=\"what\">{}</td><td class=\"n\">{}</td><td class=\"n\">{end}</td><td>{}</td><td>{}</td>\

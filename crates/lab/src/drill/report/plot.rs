@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 
 use super::{
-    Bucket, DrillReport,
+    Bucket, DrillReport, FaultGap,
     figures::{BUCKET_MS, quantile},
     frame::{Frame, LEFT, LETTER, RIGHT, TOP, WIDTH},
     text,
@@ -113,30 +113,31 @@ pub(super) fn lanes(report: &DrillReport) -> String {
     for shard in 0..shards {
         frame.level(middle(shard), &format!("shard {shard}"));
     }
-    // Those that were hit last, so that they are seen; from left to right, so that names find their places.
-    let mut gaps: Vec<_> = report.gaps.iter().filter(|gap| gap.shard < shards).collect();
+    // Those that were hit last, so that they are seen.
+    let mut gaps: Vec<&FaultGap> = report.gaps.iter().filter(|gap| gap.shard < shards).collect();
     gaps.sort_by(|one, two| one.hit.cmp(&two.hit).then(one.from_ms.total_cmp(&two.from_ms)));
-    let mut free = vec![0.0_f64; shards as usize];
-    for gap in gaps {
+    for gap in &gaps {
         let (from, to) = (frame.x(gap.from_ms), frame.x(gap.from_ms + gap.ms));
         let (width, height) = ((to - from).max(2.0), if gap.hit { 18.0 } else { 6.0 });
         let (class, top) =
             (if gap.hit { "hit" } else { "other" }, middle(gap.shard) - height / 2.0);
+        let name = text::time(gap.ms);
         let _ = write!(
             frame.svg,
             "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height}\" rx=\"1.5\">\
-             <title>fault {}, shard {}: {} from {:.2} s</title></rect>",
+             <title>fault {}, shard {}: {name} from {:.2} s</title></rect>",
             gap.fault + 1,
             gap.shard,
-            text::time(gap.ms),
             gap.from_ms / 1e3
         );
-        let Some(free) = free.get_mut(gap.shard as usize).filter(|_| gap.hit) else { continue };
-        let name = text::time(gap.ms);
-        let end = from + width + 5.0 + name.len() as f64 * LETTER;
-        if from >= *free && end <= WIDTH - RIGHT {
-            *free = end;
-            frame.text(from + width + 4.0, middle(gap.shard) - 3.0, "start", &name);
+        // Its length beside it, where nothing else stands.
+        let (begin, end) = (from + width, from + width + 6.0 + name.len() as f64 * LETTER);
+        let is_taken = |other: &FaultGap| {
+            let at = frame.x(other.from_ms);
+            other.shard == gap.shard && at > from && at < end
+        };
+        if gap.hit && end <= WIDTH && !gaps.iter().any(|other| is_taken(other)) {
+            frame.text(begin + 4.0, middle(gap.shard) - 4.0, "start", &name);
         }
     }
     frame.done()
@@ -149,8 +150,9 @@ type Mark = (&'static str, String, f64);
 pub(super) fn histogram(gaps: &[f64], budgets: &[(String, f64)]) -> String {
     const HEIGHT: f64 = 150.0;
     // Room on both sides, so that one step is no wall.
-    let room = gaps.first().into_iter().flat_map(|least| [least / 2.0, least * 16.0]);
-    let (steps, low, high) = text::shown(gaps, budgets.iter().map(|(_, ms)| *ms).chain(room));
+    let room = gaps.first().into_iter().flat_map(|least| [least / 2.0, least * 8.0]);
+    let room = budgets.iter().map(|(_, ms)| ms * 2.0).chain(room);
+    let (steps, low, high) = text::shown(gaps, room);
     let wide = (WIDTH - LEFT - RIGHT) / (high - low);
     let at = |share| quantile(gaps, share).unwrap_or(0.0);
     let mut marks: Vec<Mark> =

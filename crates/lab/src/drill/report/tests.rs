@@ -98,8 +98,8 @@ fn a_report_without_anything_is_still_a_page() {
 fn a_fault_without_end_lasts_until_the_end() {
     let page = to_html(&report("endless"));
     assert!(page.contains("<td class=\"n\">0.1 s</td><td class=\"n\">the end</td>"));
-    // It begins at 100 of 1,000 ms of a drawing whose time axis goes from 66 to 866.
-    assert!(page.contains("class=\"fault\" x=\"146.0\" y=\"24\" width=\"720.0\""), "{page}");
+    // It begins at 100 of 1,000 ms of a drawing whose time axis goes from 66 to 856.
+    assert!(page.contains("class=\"fault\" x=\"145.0\" y=\"24\" width=\"711.0\""), "{page}");
 }
 
 #[test]
@@ -169,7 +169,12 @@ fn a_table_has_a_line_for_each_and_links_to_its_page() {
     let both = [report("one"), odd];
     let page = index_html(&both);
     assert!(page.contains("href=\"two-7/index.html\"") && page.contains("0 of 2 pass"));
-    assert!(page.contains("<td class=\"what\">p|q</td><td>7 ms</td><td>5 ms</td>"), "{page}");
+    assert!(
+        page.contains(
+            "<td class=\"what\">p|q</td><td class=\"short\">7 ms</td><td class=\"short\">5 ms</td>"
+        ),
+        "{page}"
+    );
     assert!(page.contains("1 fault, seed 7") && page.contains("drill run x --seed 7"));
     let table = index_markdown(&both);
     let lines: Vec<&str> = table.lines().collect();
