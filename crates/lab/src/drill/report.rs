@@ -5,15 +5,14 @@
 //!
 //! Deliberately absent: whether the figures are good. The checks say so, against budgets that were known before.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 use statehouse_judge::Verdict;
 
 mod figures;
+mod frame;
+mod gaps;
 mod index;
 mod page;
 mod plot;
@@ -144,22 +143,34 @@ pub fn save(report: &DrillReport, directory: &Path) -> io::Result<()> {
     fs::write(directory.join("index.html"), to_html(report))
 }
 
-/// Reads the reports of the directories in a directory, in the order of their names.
+/// Reads the reports in a directory, in the order of their names: `NAME/report.json` and `NAME.json`.
 ///
 /// # Errors
-/// A report cannot be read; one that is of another form is named.
+/// A report cannot be read, or is of another form; its file is named.
 pub fn load(directory: &Path) -> io::Result<Vec<DrillReport>> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(directory)?
-        .map(|entry| Ok(entry?.path().join(DOCUMENT)))
-        .collect::<io::Result<_>>()?;
-    paths.retain(|path| path.exists());
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let inner = path.join(DOCUMENT);
+        if inner.is_file() {
+            paths.push(inner);
+        } else if path.extension().is_some_and(|end| end == "json") && path.is_file() {
+            paths.push(path);
+        }
+    }
     paths.sort();
-    let read = |path: &PathBuf| {
-        let named =
-            |error: serde_json::Error| io::Error::other(format!("{}: {error}", path.display()));
-        serde_json::from_slice(&fs::read(path)?).map_err(named)
-    };
-    paths.iter().map(read).collect()
+    paths.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> io::Result<DrillReport> {
+    let named = |why: String| io::Error::other(format!("{}: {why}", path.display()));
+    let bytes = fs::read(path).map_err(|error| named(error.to_string()))?;
+    let report: DrillReport =
+        serde_json::from_slice(&bytes).map_err(|error| named(error.to_string()))?;
+    if report.format != FORMAT {
+        return Err(named(format!("form {FORMAT} expected, {} found", report.format)));
+    }
+    Ok(report)
 }
 
 #[cfg(test)]

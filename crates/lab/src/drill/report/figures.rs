@@ -1,8 +1,6 @@
 //! From a history to figures: latency and answers over time, and how long each shard gave none around each fault.
 //!
-//! One pass over the lines, reading only what is needed. A gap is the longest time between two acknowledged commands of a
-//! shard, from shortly before a fault until shortly after its end, by the clients' clock; the load's own spacing is part of
-//! it. A shard that nobody asked around the fault has none.
+//! One pass over the lines, reading only what is needed; all times are the clients'. What a gap is says `gaps`.
 //!
 //! Deliberately absent: whether anything was lost. The judge reads the same lines. A line that cannot be read is passed
 //! over here, because the judge names it.
@@ -12,16 +10,17 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use statehouse_contract::{InstanceId, InstanceKey, TenantId, limits::BUCKETS};
 
-use super::{Bucket, FaultGap, Window};
+use super::{
+    Bucket, FaultGap, Window,
+    gaps::{Line as ShardLine, gaps},
+};
 
-/// The width of a bucket.
-const BUCKET_MS: f64 = 100.0;
-/// How much before a fault a gap around it may begin.
-const BEFORE_MS: f64 = 500.0;
-/// How much after its end one may end.
-const AFTER_MS: f64 = 2_000.0;
+/// The width of a bucket, in milliseconds.
+pub(super) const BUCKET_MS: f64 = 100.0;
 /// Buckets of a report: an hour and a half.
 const BUCKETS_MAX: usize = 54_000;
+/// How the lines of dumps begin that our own nodes write: most of a history, and nothing that is read here.
+const ENTRY: &[u8] = br#"{"e":"entry""#;
 
 /// What a history shows besides its verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,13 +66,12 @@ type Begun<'a> = (f64, Option<(&'a str, &'a str)>);
 
 /// Reads the figures of a history, given its faults.
 pub fn figures(history: &[u8], faults: &[Window]) -> Figures {
-    let lines = history.split(|byte| *byte == b'\n');
+    let lines = history.split(|byte| *byte == b'\n').filter(|line| !line.starts_with(ENTRY));
     let lines = lines.filter_map(|line| serde_json::from_slice::<Line<'_>>(line).ok());
     // When each attempt began, and of whose instance a command is.
     let mut asked: HashMap<Id<'_>, Begun<'_>> = HashMap::new();
     let mut answers: Vec<(f64, f64, &str)> = Vec::new();
-    // Begin, end of those commands that were acknowledged.
-    let mut done: Vec<(f64, &str, &str)> = Vec::new();
+    let mut commands: Vec<Command<'_>> = Vec::new();
     let mut shards = 0;
     for line in lines {
         let ms = line.t.map(|t| t as f64 / 1e6);
@@ -86,22 +84,65 @@ pub fn figures(history: &[u8], faults: &[Window]) -> Figures {
             ("ret", Some(id), Some(at)) => {
                 let (Some((from, of)), Some(out)) = (asked.remove(&id), line.out) else { continue };
                 answers.push((at, at - from, out));
-                if let Some((tenant, wf)) = of.filter(|_| out == "ok") {
-                    done.push((at, tenant, wf));
-                }
+                commands.extend(of.map(|of| Command { of, from, at, end: End::of(out) }));
             }
             ("shard", ..) => shards = shards.max(line.shard.map_or(0, |shard| shard + 1)),
             _ => {}
         }
     }
-    let mut times: BTreeMap<u32, Vec<f64>> = BTreeMap::new();
-    for (at, tenant, wf) in done {
-        if let Some(shard) = shard_of(tenant, wf, shards) {
-            times.entry(shard).or_default().push(at);
+    // What was asked and never answered counts when it was sent: there is no other time.
+    commands.extend(
+        asked
+            .into_values()
+            .filter_map(|(from, of)| Some(Command { of: of?, from, at: from, end: End::Silent })),
+    );
+    Figures { series: series(&answers), gaps: gaps(by_shard(&commands, shards), faults), shards }
+}
+
+/// A command of an instance, and what became of it.
+struct Command<'a> {
+    of: (&'a str, &'a str),
+    from: f64,
+    at: f64,
+    end: End,
+}
+
+/// What an answer says of the shard.
+#[derive(Clone, Copy)]
+enum End {
+    /// It acknowledged.
+    Done,
+    /// It judged, or will later: it works, but acknowledged nothing.
+    Judged,
+    /// It did not answer.
+    Silent,
+}
+
+impl End {
+    fn of(out: &str) -> Self {
+        match out {
+            "ok" => Self::Done,
+            "rejected" | "postponed" => Self::Judged,
+            _ => Self::Silent,
         }
     }
-    times.values_mut().for_each(|times| times.sort_by(f64::total_cmp));
-    Figures { series: series(&answers), gaps: gaps(&times, faults), shards }
+}
+
+fn by_shard(commands: &[Command<'_>], shards: u32) -> BTreeMap<u32, ShardLine> {
+    // Most commands are of instances that were met before, and to find a bucket costs a hash.
+    let mut known: HashMap<(&str, &str), Option<u32>> = HashMap::new();
+    let mut lines: BTreeMap<u32, ShardLine> = BTreeMap::new();
+    for Command { of, from, at, end } in commands {
+        let shard = known.entry(*of).or_insert_with(|| shard_of(of.0, of.1, shards));
+        let Some(line) = shard.map(|shard| lines.entry(shard).or_default()) else { continue };
+        line.asked.push(*from);
+        match end {
+            End::Done => line.done.push(*at),
+            End::Silent => line.silent.push(*at),
+            End::Judged => {}
+        }
+    }
+    lines
 }
 
 /// Returns the value below which a share of sorted values lies; nothing of none.
@@ -145,28 +186,6 @@ fn series(answers: &[(f64, f64, &str)]) -> Vec<Bucket> {
         bucket
     };
     series.into_iter().map(fill).collect()
-}
-
-fn gaps(times: &BTreeMap<u32, Vec<f64>>, faults: &[Window]) -> Vec<FaultGap> {
-    let mut gaps = Vec::new();
-    for (fault, window) in faults.iter().enumerate() {
-        let from = window.begin_ms - BEFORE_MS;
-        // What belongs to the next fault is not told of this one.
-        let next = faults.get(fault + 1).map_or(f64::INFINITY, |next| next.begin_ms);
-        let to = window.end_ms.map_or(f64::INFINITY, |end| (end + AFTER_MS).min(next));
-        for (shard, times) in times {
-            let near: Vec<f64> = times.iter().copied().filter(|t| *t >= from && *t <= to).collect();
-            let between = near.windows(2).filter_map(|pair| match pair {
-                [one, two] => Some((*one, two - one)),
-                _ => None,
-            });
-            if let Some((from_ms, ms)) = between.max_by(|one, two| one.1.total_cmp(&two.1)) {
-                let hit = window.shards.contains(shard);
-                gaps.push(FaultGap { fault, shard: *shard, hit, from_ms, ms });
-            }
-        }
-    }
-    gaps
 }
 
 #[cfg(test)]

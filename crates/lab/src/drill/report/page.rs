@@ -1,7 +1,8 @@
 //! A report as one page that needs nothing else: no script, no font, no picture of another file.
 //!
-//! The result first, in words and signs and not by colour alone; then what was held against which budget, then the plots,
-//! then the faults one by one. Light or dark as the reader's system is, readable on a telephone and on paper.
+//! The result first, in words and signs and not by colour alone; if it is FAIL, why; then what was held against which
+//! budget, the drawings, the faults one by one, the judge's words, and how to repeat it. Light or dark as the reader's
+//! system is, readable on a telephone and on paper.
 //!
 //! Deliberately absent: anything that is not in the report. Invariant: every text of the report is escaped.
 
@@ -9,75 +10,249 @@ use std::fmt::Write as _;
 
 use super::{DrillReport, plot, quantile, text};
 
-const STYLE: &str = "\
-:root{color-scheme:light dark;--bg:#fbfaf7;--ink:#22252b;--soft:#6a6f7a;--line:#dcd9d0;--ok:#1c7a4a;--bad:#b3261e;\
---a:#2f6fb0;--b:#c26a12;--c:#8b8f99;--fault:#e9c46a55}\
-@media(prefers-color-scheme:dark){:root{--bg:#16181d;--ink:#e6e4df;--soft:#9aa0ab;--line:#33373f;--ok:#5fc58f;--bad:#ff8a80;\
---a:#7db4ea;--b:#f0a95b;--c:#7d828d;--fault:#e9c46a33}}\
-*{box-sizing:border-box}body{margin:0 auto;max-width:64rem;padding:1.5rem 1rem 4rem;background:var(--bg);color:var(--ink);\
-font:16px/1.5 system-ui,sans-serif}h1{font-size:1.6rem;margin:.2rem 0}h2{font-size:1.1rem;margin:2.2rem 0 .4rem}\
-.lead{color:var(--soft);margin:.2rem 0 1rem}.result{font-size:1.3rem;font-weight:700}.ok{color:var(--ok)}.bad{color:var(--bad)}\
-table{border-collapse:collapse;width:100%;font-size:.92rem}th,td{text-align:left;padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);\
-vertical-align:top}th{color:var(--soft);font-weight:600}.n{text-align:right;font-variant-numeric:tabular-nums}\
-.wide{overflow-x:auto}svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}\
-pre{white-space:pre-wrap;overflow-wrap:anywhere;background:color-mix(in srgb,var(--ink) 5%,transparent);padding:.8rem;border-radius:.4rem;font-size:.85rem}\
-a{color:var(--a)}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem;font-size:.92rem}dt{color:var(--soft)}dd{margin:0}\
-.key span{margin-right:1.2rem;white-space:nowrap}.key i{display:inline-block;width:.9rem;height:.25rem;margin-right:.4rem;vertical-align:middle}\
-@media print{body{max-width:none}}";
+const STYLE: &str = include_str!("style.css");
 
 /// Writes a report as a page.
 pub fn to_html(report: &DrillReport) -> String {
     let mut body = String::new();
-    let (class, word) =
-        if report.pass { ("ok", "&#10003; PASS") } else { ("bad", "&#10007; FAIL") };
     // Writing to a string cannot fail.
     let _ = write!(
         body,
-        "<h1>{}</h1><p class=\"lead\">{}</p><p class=\"result {class}\">{word} <span class=\"lead\">history {}</span></p>",
+        "<header><div><h1>{}</h1><p class=\"soft\">{}</p></div>{}</header>",
         escape(&report.scenario),
         escape(&report.about),
-        text::verdict(report)
+        result(report.pass)
     );
+    why(&mut body, report);
+    facts(&mut body, report);
     checks(&mut body, report);
+    drawings(&mut body, report);
+    faults(&mut body, report);
     let _ = write!(
         body,
-        "<h2>Latency of acknowledged attempts</h2><p class=\"key lead\"><span><i style=\"background:var(--a)\"></i>median</span>\
-         <span><i style=\"background:var(--b)\"></i>99th percentile</span><span><i style=\"background:var(--c)\"></i>longest</span>\
-         <span><i style=\"background:var(--fault);height:.8rem\"></i>fault</span></p>{}",
+        "<h2>What the judge said</h2><pre>{}</pre>",
+        escape(&report.verdict.to_string())
+    );
+    place(&mut body, report);
+    document(&format!("{} {}", if report.pass { "PASS" } else { "FAIL" }, report.scenario), &body)
+}
+
+/// The result as a badge: framed if it passed, filled if it failed.
+fn result(pass: bool) -> &'static str {
+    if pass {
+        "<div class=\"result ok\">&#10003; PASS</div>"
+    } else {
+        "<div class=\"result bad\">&#10007; FAIL</div>"
+    }
+}
+
+/// A check's or a drill's result in a table.
+pub(super) fn mark(pass: bool) -> &'static str {
+    if pass {
+        "<td class=\"mark ok\">&#10003; pass</td>"
+    } else {
+        "<td class=\"mark bad\">&#10007; FAIL</td>"
+    }
+}
+
+/// A value in a table; a short one stays on its line.
+pub(super) fn value(text: &str) -> String {
+    const SHORT_MAX: usize = 12;
+    let class = if text.chars().count() <= SHORT_MAX { " class=\"short\"" } else { "" };
+    format!("<td{class}>{}</td>", escape(text))
+}
+
+fn why(body: &mut String, report: &DrillReport) {
+    let mut reasons: Vec<String> = Vec::new();
+    if !report.verdict.is_valid() {
+        reasons.push(format!("the judge calls the history {}", text::verdict(report)));
+    }
+    for check in report.checks.iter().filter(|check| !check.pass) {
+        let budget = check.budget.as_ref().map(|budget| format!(", allowed {budget}"));
+        let measured = check.measured.lines().next().unwrap_or_default();
+        reasons.push(format!("{}: {measured}{}", check.name, budget.unwrap_or_default()));
+    }
+    if report.pass || reasons.is_empty() {
+        return;
+    }
+    body.push_str("<div class=\"why\"><strong>Why</strong><ul>");
+    for reason in reasons {
+        let _ = write!(body, "<li>{}</li>", escape(&reason));
+    }
+    body.push_str("</ul></div>");
+}
+
+fn facts(body: &mut String, report: &DrillReport) {
+    let counts = &report.verdict.counts;
+    let longest = |is_hit| text::gaps(report, is_hit).last().map(|ms| text::time(*ms));
+    let kept = report.checks.iter().filter(|check| check.pass).count();
+    let facts = [
+        ("history", Some(text::verdict(report).to_owned())),
+        ("checks kept", Some(format!("{kept} of {}", report.checks.len()))),
+        ("faults", Some(report.faults.len().to_string())),
+        ("longest gap, shards hit", longest(true)),
+        ("longest gap, others", longest(false)),
+        ("attempts", Some(counts.attempts.to_string())),
+        ("answers ok", Some(counts.ok.to_string())),
+        ("rejected", Some(counts.rejected.to_string())),
+        ("not done", Some(counts.failed.to_string())),
+        ("unknown", Some(counts.unknown.to_string())),
+        ("retries", Some(counts.retries.to_string())),
+        ("leader changes", Some(counts.leader_changes.to_string())),
+    ];
+    body.push_str("<dl class=\"facts\">");
+    for (name, value) in facts {
+        let value = value.unwrap_or_else(|| "none".to_owned());
+        let _ = write!(body, "<div><dt>{name}</dt><dd>{}</dd></div>", escape(&value));
+    }
+    body.push_str("</dl>");
+}
+
+fn checks(body: &mut String, report: &DrillReport) {
+    body.push_str(
+        "<h2>What was checked</h2><div class=\"wide\"><table><thead><tr><th>result</th><th>what</th><th>measured</th><th>budget</th>\
+         </tr></thead><tbody>",
+    );
+    let _ = write!(
+        body,
+        "<tr>{}<td class=\"what\">the history, judged</td><td>{}</td><td>VALID</td></tr>",
+        mark(report.verdict.is_valid()),
+        text::verdict(report)
+    );
+    for check in &report.checks {
+        let _ = write!(
+            body,
+            "<tr>{}<td class=\"what\">{}</td>{}{}</tr>",
+            mark(check.pass),
+            escape(&check.name),
+            value(&check.measured),
+            value(check.budget.as_deref().unwrap_or("none"))
+        );
+    }
+    body.push_str("</tbody></table></div>");
+}
+
+/// One entry of a key: how it is drawn, and what it is.
+fn key(entries: &[(&str, &str)]) -> String {
+    let mut text = String::from("<p class=\"key\">");
+    for (class, name) in entries {
+        let shape = match *class {
+            "one" | "two" | "three" => format!("<path class=\"{class}\" d=\"M1 6H29\"/>"),
+            "other" => "<rect class=\"other\" y=\"3\" width=\"30\" height=\"5\"/>".to_owned(),
+            _ => format!("<rect class=\"{class}\" width=\"30\" height=\"12\"/>"),
+        };
+        let _ = write!(
+            text,
+            "<span><svg class=\"swatch\" viewBox=\"0 0 30 12\" aria-hidden=\"true\">{shape}</svg>{name}</span>"
+        );
+    }
+    text.push_str("</p>");
+    text
+}
+
+fn drawings(body: &mut String, report: &DrillReport) {
+    let fault = ("fault", "a fault, numbered as below");
+    let _ = write!(
+        body,
+        "<h2>Latency of acknowledged attempts</h2><p class=\"soft\">Logarithmic; a point is {}.</p>{}{}",
+        text::time(plot::point_ms(report)),
+        key(&[("one", "median"), ("two", "99th percentile"), ("cloud", "longest"), fault]),
         plot::latency(report)
     );
     let _ = write!(
         body,
-        "<h2>Answers a second</h2><p class=\"key lead\"><span><i style=\"background:var(--a)\"></i>done</span>\
-         <span><i style=\"background:var(--b)\"></i>refused or not done</span><span><i style=\"background:var(--bad)\"></i>unknown</span></p>{}",
+        "<h2>Answers a second</h2>{}{}",
+        key(&[
+            ("one", "done"),
+            ("two", "rejected or certainly not done"),
+            ("three", "unknown"),
+            fault
+        ]),
         plot::answers(report)
     );
     let _ = write!(
         body,
-        "<h2>Shards without an acknowledged command</h2><p class=\"lead\">The longest time around each fault; thick where the fault was meant to hit.</p>{}",
+        "<h2>Shards without an acknowledged command</h2><p class=\"soft\">Of each shard, the longest time around each fault.</p>{}{}",
+        key(&[("hit", "the fault was meant to hit it"), ("other", "it was not"), fault]),
         plot::lanes(report)
     );
-    let hit = text::gaps(report, true);
+    let (hit, others) = (text::gaps(report, true), text::gaps(report, false));
     if !hit.is_empty() {
-        let at = |share| quantile(&hit, share).unwrap_or(0.0);
         let _ = write!(
             body,
-            "<h2>How long, on the shards that were hit</h2><p class=\"lead\">{} gaps: median {:.0} ms, 99th percentile {:.0} ms, longest {:.0} ms</p>{}",
-            hit.len(),
-            at(0.5),
-            at(0.99),
-            at(1.0),
-            plot::histogram(&hit)
+            "<h2>How long, on the shards that were hit</h2><p class=\"soft\">{}</p>{}",
+            summary(&hit),
+            plot::histogram(&hit, &text::budgets(report))
         );
     }
-    faults(&mut body, report);
+    if !others.is_empty() {
+        let _ = write!(body, "<p class=\"soft\">Other shards: {}</p>", summary(&others));
+    }
+}
+
+fn summary(gaps: &[f64]) -> String {
+    let at = |share| text::time(quantile(gaps, share).unwrap_or(0.0));
+    format!(
+        "{}: median {}, 90th percentile {}, 99th {}, longest {}.",
+        text::count(gaps.len(), "gap"),
+        at(0.5),
+        at(0.9),
+        at(0.99),
+        at(1.0)
+    )
+}
+
+fn faults(body: &mut String, report: &DrillReport) {
+    body.push_str(
+        "<h2>The faults</h2><div class=\"wide\"><table><thead><tr><th class=\"n\">no.</th><th>what</th><th class=\"n\">from</th>\
+         <th class=\"n\">to</th><th>nodes</th><th>shards hit</th><th class=\"n\">longest gap, hit</th>\
+         <th class=\"n\">others</th></tr></thead><tbody>",
+    );
+    for (number, fault) in report.faults.iter().enumerate() {
+        let longest = |is_hit: bool| {
+            let of = report.gaps.iter().filter(|gap| gap.fault == number && gap.hit == is_hit);
+            of.map(|gap| gap.ms)
+                .max_by(f64::total_cmp)
+                .map_or_else(|| "none".to_owned(), text::time)
+        };
+        let end = fault.end_ms.map_or_else(|| "the end".to_owned(), seconds);
+        let _ = write!(
+            body,
+            "<tr><td class=\"n\">{}</td><td class=\"what\">{}</td><td class=\"n\">{}</td><td class=\"n\">{end}</td><td>{}</td><td>{}</td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            number + 1,
+            escape(&fault.name),
+            seconds(fault.begin_ms),
+            numbers(&fault.nodes),
+            numbers(&fault.shards),
+            longest(true),
+            longest(false)
+        );
+    }
+    if report.faults.is_empty() {
+        body.push_str("<tr><td colspan=\"8\">none was made</td></tr>");
+    }
+    body.push_str("</tbody></table></div>");
+}
+
+fn seconds(ms: f64) -> String {
+    format!("{:.1} s", ms / 1e3)
+}
+
+fn numbers(all: &[u32]) -> String {
+    let all: Vec<String> = all.iter().map(u32::to_string).collect();
+    if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+}
+
+fn place(body: &mut String, report: &DrillReport) {
     let _ = write!(
         body,
-        "<h2>What the judge said</h2><pre>{}</pre><h2>Where, and how to repeat it</h2><dl>",
-        escape(&report.verdict.to_string())
+        "<h2>How to repeat it</h2><pre>{}</pre><p class=\"soft\">The seed decides what is done to whom and in which order; how long it takes is \
+         the machine's.</p><dl class=\"where\">",
+        escape(&report.repeat)
     );
     for (name, value) in [
-        ("repeat", &report.repeat),
+        ("seed", &report.seed.to_string()),
         ("begun", &report.begun),
         ("build", &report.build),
         ("machine", &report.machine),
@@ -87,58 +262,17 @@ pub fn to_html(report: &DrillReport) -> String {
     }
     body.push_str("</dl>");
     for note in &report.notes {
-        let _ = write!(body, "<p class=\"lead\">{}</p>", escape(note));
+        let _ = write!(body, "<p>Note: {}</p>", escape(note));
     }
-    document(&format!("Drill {}", report.scenario), &body)
 }
 
-fn checks(body: &mut String, report: &DrillReport) {
-    body.push_str(
-        "<div class=\"wide\"><table><thead><tr><th></th><th>what</th><th>measured</th><th>budget</th></tr></thead><tbody>",
-    );
-    for check in &report.checks {
-        let (class, sign) = if check.pass { ("ok", "&#10003;") } else { ("bad", "&#10007;") };
-        let _ = write!(
-            body,
-            "<tr><td class=\"{class}\">{sign}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(&check.name),
-            escape(&check.measured),
-            escape(check.budget.as_deref().unwrap_or("none"))
-        );
-    }
-    body.push_str("</tbody></table></div>");
-}
-
-fn faults(body: &mut String, report: &DrillReport) {
-    body.push_str(
-        "<h2>The faults</h2><div class=\"wide\"><table><thead><tr><th class=\"n\">at</th><th class=\"n\">until</th><th>what</th>\
-         <th class=\"n\">longest gap, hit</th><th class=\"n\">others</th></tr></thead><tbody>",
-    );
-    for (number, fault) in report.faults.iter().enumerate() {
-        let longest = |is_hit: bool| {
-            let of = report.gaps.iter().filter(|gap| gap.fault == number && gap.hit == is_hit);
-            let longest = of.map(|gap| gap.ms).max_by(f64::total_cmp);
-            longest.map_or_else(|| "none".to_owned(), |ms| format!("{ms:.0} ms"))
-        };
-        let end =
-            fault.end_ms.map_or_else(|| "the end".to_owned(), |end| format!("{:.1} s", end / 1e3));
-        let _ = write!(
-            body,
-            "<tr><td class=\"n\">{:.1} s</td><td class=\"n\">{end}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
-            fault.begin_ms / 1e3,
-            escape(&fault.name),
-            longest(true),
-            longest(false)
-        );
-    }
-    body.push_str("</tbody></table></div>");
-}
-
-/// Puts a body into a page.
+/// Puts a body into a page, which forbids itself everything but its own style.
 pub(super) fn document(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{}</title><style>{STYLE}</style></head><body>{body}</body></html>\n",
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
+         <title>{}</title><style>\n{STYLE}</style></head><body>{body}</body></html>\n",
         escape(title)
     )
 }
