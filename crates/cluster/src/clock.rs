@@ -291,7 +291,7 @@ fn is_off(opinion: &Opinion, voter: &Voter) -> bool {
         || line.is_some_and(|(middle, line)| middle.is_off(line))
 }
 
-/// Keeps the clock as the voters of shard 0 say; while it is off no leader hands this node anything.
+/// Keeps the clock as the voters of shard 0 say; while it is off, or the disk is slow, no leader hands this node anything.
 pub(crate) fn keep(
     clock: Arc<ClusterClock>,
     seats: Vec<Arc<Seat>>,
@@ -305,7 +305,8 @@ pub(crate) fn keep(
             let voters = voters.map(|(node, _)| node).collect();
             // A shard whose rows cannot be read begins its own reign no earlier than them once they can.
             clock.turn(&voters, || seats.iter().filter_map(|seat| seat.rows_time().ok()).max());
-            shelf.doubt(clock.is_off());
+            // Neither a clock that is off nor a slow disk makes a good leader.
+            shelf.doubt(clock.is_off() || registry.log().is_disk_slow());
             sleep(if clock.is_set() { LOOK } else { LOOK_UNSET }).await;
         }
     })

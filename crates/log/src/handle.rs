@@ -161,6 +161,11 @@ impl ShardLog {
         }
     }
 
+    /// Tells whether this node's disk is too slow to lead anything.
+    pub fn is_disk_slow(&self) -> bool {
+        self.replica.measures.is_slow()
+    }
+
     /// Returns whether client commands are refused for lack of room on the disk.
     #[must_use]
     pub fn is_storage_full(&self) -> bool {

@@ -5,7 +5,7 @@
 //!
 //! The watchdog: a leader that has proposals on their way and applies nothing for a bound of time hands
 //! its place to the most advanced follower; if there is none it refuses new work until it moves again. A leader whose
-//! disk stays full for as long does the same. Nobody is handed anything who does not say that there is room on its disk.
+//! disk stays full for as long, or is slow (`pace.rs`), does the same. Nobody is handed anything who does not say that there is room on its disk.
 //! The engine has no step-down call, so handing over is all that can be done.
 
 use std::{
@@ -118,6 +118,13 @@ pub(crate) async fn watchdog(replica: Arc<Replica>, patience: Duration) {
             warn!(shard = %replica.shard, "the disk is full, handing over to a node that has room");
             let _ = replica.raft.trigger().transfer_leader(successor).await;
             full_since = None;
+        }
+        if is_leading
+            && replica.measures.is_slow()
+            && let Some(successor) = most_advanced(&replica)
+        {
+            warn!(shard = %replica.shard, "the disk is slow, handing over to a node whose is not");
+            let _ = replica.raft.trigger().transfer_leader(successor).await;
         }
         if applied != position || is_idle || !is_leading {
             position = applied;

@@ -30,6 +30,7 @@ mod lag;
 mod log_storage;
 mod markers;
 mod network;
+mod pace;
 mod replica;
 mod room;
 mod rows;

@@ -4,14 +4,19 @@
 //!
 //! Absent on purpose: labels. A node has few shards, but what an operator asks first is "how bad is the worst".
 
-use std::sync::{
-    Arc, OnceLock, Weak,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use statehouse_telemetry::{Histogram, Meters, SECONDS};
 
-use crate::{handle::ShardLog, leadership::Leadership, room::Room};
+use tracing::{info, warn};
+
+use crate::{handle::ShardLog, leadership::Leadership, pace::Pace, room::Room};
 
 /// Operations of one write of the log file.
 const BATCHES: &[f64] =
@@ -23,15 +28,32 @@ pub(crate) struct Measures {
     writes: OnceLock<(Histogram<()>, Histogram<()>)>,
     /// How often a replica has changed its belief about who leads.
     pub(crate) leaders: AtomicU64,
+    /// Of the one writer; nobody waits for it.
+    pace: Mutex<Pace>,
+    is_slow: AtomicBool,
 }
 
 impl Measures {
     /// Takes in a write that is on the disk.
     pub(crate) fn wrote(&self, seconds: f64, operations: usize) {
+        let took = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        let is_slow =
+            self.pace.lock().unwrap_or_else(PoisonError::into_inner).see(took, Instant::now());
+        if self.is_slow.swap(is_slow, Ordering::Relaxed) != is_slow {
+            match is_slow {
+                true => warn!(?took, "the log's disk is too slow to lead"),
+                false => info!("the log's disk is quick again"),
+            }
+        }
         if let Some((took, held)) = self.writes.get() {
             took.record(seconds, ());
             held.record(u32::try_from(operations).map_or(f64::MAX, f64::from), ());
         }
+    }
+
+    /// Tells whether the disk is too slow to lead.
+    pub(crate) fn is_slow(&self) -> bool {
+        self.is_slow.load(Ordering::Relaxed)
     }
 
     pub(crate) fn register(self: &Arc<Self>, meters: &Meters, room: &Arc<Room>) {
