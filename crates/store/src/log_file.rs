@@ -33,10 +33,7 @@ use std::{
 
 use rusqlite::{Connection, params};
 
-use statehouse_contract::{
-    ShardId, codec,
-    mutant::{self, Mutant},
-};
+use statehouse_contract::{ShardId, codec};
 
 pub use self::{
     error::LogFileError,
@@ -54,9 +51,6 @@ use self::{
 
 /// Purged rows that one write takes out: few enough not to be felt by the write.
 const SWEEP_ROWS: usize = 512;
-
-/// Length of the write-ahead file at which a log that acknowledges before it syncs does sync, under that mutant.
-const LATE_SYNC_BYTES: u64 = 128 * 1024;
 
 const INSERT: &str = "INSERT INTO entries (seq, shard, idx, term, kind, seal, frame) \
                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -195,8 +189,7 @@ impl LogFile {
         self.put_marks()?;
         self.run("committing", "COMMIT")?;
         self.undo = Undo::default();
-        let is_late = mutant::is(Mutant::AckBeforeSync) && self.wal_bytes() >= LATE_SYNC_BYTES;
-        if self.wal_bytes() >= self.wal_bytes_max || is_late {
+        if self.wal_bytes() >= self.wal_bytes_max {
             match self.checkpoint(Checkpoint::Passive) {
                 // The batch is safe; the write-ahead file grows until there is room to write it back.
                 Ok(()) | Err(LogFileError::Full { .. }) => {}
