@@ -331,8 +331,7 @@ fn whole(path: &Path, text: &str) -> io::Result<()> {
     io::Write::write_all(&mut file, text.as_bytes())?;
     file.sync_all()?;
     std::fs::rename(&draft, path)?;
-    let directory = path.parent().unwrap_or(Path::new("."));
-    std::fs::File::open(directory)?.sync_all()
+    path.parent().map_or(Ok(()), |directory| std::fs::File::open(directory)?.sync_all())
 }
 
 fn forget(directory: &Path) {

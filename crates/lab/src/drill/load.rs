@@ -158,6 +158,12 @@ impl Load {
         self.progress.ended()
     }
 
+    /// Returns the second tenant and its token.
+    pub(crate) fn twin(&self) -> &Access {
+        // Both are made together with the load.
+        self.probes.tenants.last().expect("a load has two tenants")
+    }
+
     /// Lets all clients finish what they began.
     pub(crate) fn end(mut self) -> Result<Loaded, DrillError> {
         self.stop();

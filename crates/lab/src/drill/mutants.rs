@@ -41,7 +41,7 @@ fn ground(mutant: Mutant) -> (&'static str, u32) {
         "ack-before-sync" | "vote-not-synced" => ("power-loss", 4),
         "snapshot-without-receipts" => ("snapshot-install", 1),
         // An old leader has to live on while another one leads.
-        "lease-reads-without-check" | "stale-group-trusted" => ("leader-cut", 2),
+        "stale-group-trusted" => ("leader-cut", 4),
         "no-term-fence" => ("transfer", 20),
         "refused-after-lost-reply" => ("leader-kill", 4),
         _ => ("leader-kill", 2),

@@ -5,7 +5,7 @@
 //! have reached the disk in part, sector by sector. Files do not know of each other: one may have kept what another lost.
 //!
 //! Deliberately absent: writes of one file that survive one they came after. A disk may do that, too; SQLite's checksums
-//! and our own are meant for it, and the flipped bits of `data.rs` test them.
+//! and our own are meant for it, and the flipped bits of `damage.rs` test them.
 //!
 //! Invariant: what was synced is never touched.
 

@@ -5,8 +5,10 @@
 //! Deliberately absent: what all have in common. The stage has it.
 
 mod cuts;
-mod data;
+mod damage;
+mod hot;
 mod members;
+mod overload;
 mod processes;
 mod storage;
 
@@ -31,12 +33,18 @@ pub(crate) const ALL: &[Scenario] = &[
     storage::SYNC_ERROR,
     storage::DISK_FULL,
     storage::TORN_WRITES,
-    data::FLIPPED_LOG,
-    data::FLIPPED_STATE,
-    data::FLIPPED_SNAPSHOT,
-    data::LOST_DIRECTORY,
-    data::SNAPSHOT_INSTALL,
+    damage::FLIPPED_LOG,
+    damage::FLIPPED_STATE,
+    damage::FLIPPED_SNAPSHOT,
+    damage::LOST_DIRECTORY,
+    damage::SNAPSHOT_INSTALL,
     storage::CLOCK_AHEAD,
     storage::CLOCK_BEHIND,
     members::MEMBERSHIP,
+    overload::BURST,
+    overload::RAMP,
+    overload::HOT_KEY,
+    overload::NOISY_TENANT,
+    overload::SLOW_CLIENTS_DRILL,
+    overload::RETRY_STORM,
 ];

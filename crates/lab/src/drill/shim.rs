@@ -90,17 +90,6 @@ impl Shim {
             .map_err(|source| DrillError::file(&path, source))
     }
 
-    /// Returns how many syncs the node has made.
-    pub(crate) fn syncs(&self) -> Result<i64, DrillError> {
-        let (path, mut word) = (self.control(), [0; 8]);
-        OpenOptions::new()
-            .read(true)
-            .open(&path)
-            .and_then(|file| file.read_exact_at(&mut word, 4 * 8))
-            .map_err(|source| DrillError::file(&path, source))?;
-        Ok(i64::from_ne_bytes(word))
-    }
-
     /// Returns the undo journal.
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.join("journal")

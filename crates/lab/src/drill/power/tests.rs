@@ -1,3 +1,7 @@
+//! A power cut, tried on real processes under the shim: what was synced stays, what was not goes, sectors are whole.
+//!
+//! Absent on purpose: our own files. SQLite's, written by somebody else's program, are judge enough of a disk.
+
 use std::{
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
@@ -49,7 +53,6 @@ fn what_was_synced_survives_and_the_rest_is_as_before() {
     let done = cut(&shim.journal(), Loss::All, &mut Dice::new(1)).unwrap();
     assert_eq!(done, PowerLoss { lost: 2, kept: 0, torn: 0 });
     assert_eq!(fs::read(data.join("file")).unwrap(), vec![b'a'; 4_096]);
-    assert!(shim.syncs().unwrap() >= 1);
 }
 
 #[test]
