@@ -58,6 +58,8 @@ pub struct DrillOptions<'a> {
     pub times: Option<u32>,
     /// Requests a second of the steady load.
     pub rate: f64,
+    /// By how much budgets of time are stretched, on a machine that has other work; 1 for none.
+    pub slack: f64,
     /// The command that repeats it, for the report.
     pub repeat: String,
     /// The build, for the report.
@@ -135,16 +137,17 @@ pub fn run(options: &DrillOptions<'_>) -> Result<Outcome, DrillError> {
         }
     }
     let healed = Instant::now();
+    let row = scenario.row.stretched(options.slack);
     let (windows, mut checks, notes) = (stage.windows, stage.checks, stage.notes);
     let whole = cluster.whole().map(|_| healed.elapsed());
     tell("the load ends; the nodes are asked what they hold");
     let loaded = load.end();
     checks.extend(played.err().map(|error| failed("the scenario is played", &chain(&error))));
-    checks.extend(liveness(&mut cluster, &whole, &loaded, &scenario.row));
+    checks.extend(liveness(&mut cluster, &whole, &loaded, &row));
     let verdict = verdict(&target, &recorder, &history, scenario)?;
     let text = fs::read(&history).map_err(|source| DrillError::file(&history, source))?;
     let figures = report::figures(&text, &windows);
-    checks.extend(budgets(&figures, &scenario.row));
+    checks.extend(budgets(&figures, &row));
     let report = DrillReport {
         format: report::FORMAT,
         scenario: scenario.name.to_owned(),

@@ -33,6 +33,20 @@ pub struct Row {
     pub again_ms: Option<f64>,
 }
 
+impl Row {
+    /// Returns the row with budgets so many times as long.
+    pub(crate) fn stretched(self, factor: f64) -> Self {
+        let longer = |ms: Option<f64>| ms.map(|ms| ms * factor);
+        Self {
+            median_ms: longer(self.median_ms),
+            p99_ms: longer(self.p99_ms),
+            others_ms: longer(self.others_ms),
+            whole_ms: longer(self.whole_ms),
+            again_ms: longer(self.again_ms),
+        }
+    }
+}
+
 /// What a drill does.
 pub struct Scenario {
     /// Its name on the command line.

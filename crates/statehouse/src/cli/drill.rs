@@ -76,6 +76,9 @@ pub(crate) struct Run {
     /// Another build of this program, for `rolling-upgrade`: the nodes become this one from it, and it from this one.
     #[arg(long, value_name = "FILE")]
     older: Option<PathBuf>,
+    /// By how much budgets of time are stretched, on a machine that has other work; promises are not.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    slack: f64,
     /// Requests a second of the steady load.
     #[arg(long, default_value_t = RATE)]
     rate: f64,
@@ -155,6 +158,9 @@ impl Run {
         if !(self.rate > 0.0 && self.rate.is_finite()) {
             return Err(Failure::usage("the rate must be a positive number", "leave --rate out"));
         }
+        if !(self.slack >= 1.0 && self.slack.is_finite()) {
+            return Err(Failure::usage("budgets are stretched, not cut", "give --slack 1 or more"));
+        }
         let mut failed = Vec::new();
         for scenario in &scenarios {
             if !self.play(scenario, output, build)? {
@@ -229,6 +235,7 @@ impl Run {
             variables,
             times: self.times,
             rate,
+            slack: self.slack,
             repeat,
             build: format!("{} (feature level {})", env!("CARGO_PKG_VERSION"), build.level),
             tell: &tell,
@@ -294,6 +301,7 @@ fn stalk(hunt: &Hunt, seed: u64, build: Build) -> Result<Option<String>, Failure
         times: Some(hunt.times),
         older: None,
         rate: RATE,
+        slack: 1.0,
         history: None,
         report: None,
         data: None,
