@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -55,6 +55,59 @@ pub(crate) enum Fault {
     Cut,
     /// Every chunk passes this many milliseconds late.
     DelayMs(u64),
+    /// Every chunk passes late by chance, as over a long line that loses some.
+    Rough(Rough),
+}
+
+/// A line that is long and loses packets. TCP hides a loss and delivers late: a lost chunk waits for its retransmission,
+/// 200 ms, twice that if it is lost again, and so on; whatever follows waits behind it. That is a model of what a lost
+/// packet costs, not a lost packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rough {
+    /// How late a chunk passes at least.
+    pub delay_ms: u64,
+    /// By how much more at most.
+    pub jitter_ms: u64,
+    /// How many of a hundred chunks are lost.
+    pub loss_percent: u64,
+    /// What chance begins with.
+    pub seed: u64,
+}
+
+/// What a fault means for the chunk that is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Passage {
+    /// It does not pass until the faults change.
+    None,
+    /// It passes so many milliseconds late.
+    Late(u64),
+}
+
+/// The first wait for a retransmission, and how often it is doubled at most.
+const RETRANSMIT_MS: u64 = 200;
+const LOSSES_MAX: u32 = 5;
+
+impl Rough {
+    /// Returns how late the `turn`-th chunk passes.
+    fn late_ms(self, turn: u64) -> u64 {
+        let mut drawn = self.seed ^ turn.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // The mixer of SplitMix64, as in the lab's dice.
+        let mut below = |bound: u64| {
+            drawn = drawn.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut mixed = (drawn ^ (drawn >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (mixed ^ (mixed >> 31)).checked_rem(bound).unwrap_or(0)
+        };
+        let mut late = self.delay_ms + below(self.jitter_ms + 1);
+        for lost in 0..LOSSES_MAX {
+            if below(100) >= self.loss_percent {
+                break;
+            }
+            late += RETRANSMIT_MS << lost;
+        }
+        late
+    }
 }
 
 /// All faults of this node: of its links, by the peer's number, and of its clock.
@@ -72,7 +125,11 @@ pub(crate) struct FaultPlan {
 impl FaultPlan {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
         let plan: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let too_slow = |fault: &Fault| matches!(fault, Fault::DelayMs(ms) if *ms > DELAY_MS_MAX);
+        let too_slow = |fault: &Fault| match fault {
+            Fault::Cut => false,
+            Fault::DelayMs(ms) => *ms > DELAY_MS_MAX,
+            Fault::Rough(rough) => rough.delay_ms.max(rough.jitter_ms) > DELAY_MS_MAX,
+        };
         if plan.to.values().chain(plan.from.values()).any(too_slow) {
             return Err(format!("a delay is above {DELAY_MS_MAX} ms; use a cut"));
         }
@@ -107,6 +164,8 @@ struct Inside {
 pub(crate) struct Faults {
     any: AtomicBool,
     clock_ms: AtomicI64,
+    // Chunks that have passed over rough lines; each is late by its own chance.
+    turns: AtomicU64,
     inside: Mutex<Inside>,
 }
 
@@ -138,15 +197,21 @@ impl Faults {
         direction: Direction,
         peer: u32,
         context: &mut Context<'_>,
-    ) -> Option<Fault> {
+    ) -> Option<Passage> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let fault = inside.plan.get(direction, peer);
-        if fault == Some(Fault::Cut)
-            && !inside.stalled.iter().any(|waker| waker.will_wake(context.waker()))
-        {
-            inside.stalled.push(context.waker().clone());
+        match inside.plan.get(direction, peer)? {
+            Fault::Cut => {
+                if !inside.stalled.iter().any(|waker| waker.will_wake(context.waker())) {
+                    inside.stalled.push(context.waker().clone());
+                }
+                Some(Passage::None)
+            }
+            Fault::DelayMs(ms) => Some(Passage::Late(ms)),
+            Fault::Rough(rough) => {
+                let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+                Some(Passage::Late(rough.late_ms(turn)))
+            }
         }
-        fault
     }
 
     /// Waits until a connection to this peer could be made: both directions are open, and late by their delays.
@@ -157,10 +222,10 @@ impl Faults {
         let mut late = 0;
         for direction in [Direction::To, Direction::From] {
             let fault = poll_fn(|context| match self.look(direction, peer, context) {
-                Some(Fault::Cut) => Poll::Pending,
+                Some(Passage::None) => Poll::Pending,
                 other => Poll::Ready(other),
             });
-            if let Some(Fault::DelayMs(ms)) = fault.await {
+            if let Some(Passage::Late(ms)) = fault.await {
                 late += ms;
             }
         }
@@ -264,6 +329,22 @@ mod tests {
         let late = FaultPlan::parse(br#"{"to": {"1": {"delay_ms": 60001}}}"#).unwrap_err();
         assert!(late.contains("use a cut"), "{late}");
         assert!(FaultPlan::parse(br#"{"clock_ms": 99999999999999}"#).is_err());
+    }
+
+    #[test]
+    fn a_rough_line_is_late_by_its_seed_and_a_lost_chunk_waits_for_its_retransmission() {
+        let text = br#"{"to": {"2": {"rough": {"delay_ms": 40, "jitter_ms": 20, "loss_percent": 20, "seed": 7}}}}"#;
+        let plan = FaultPlan::parse(text).unwrap();
+        let Some(Fault::Rough(rough)) = plan.get(Direction::To, 2) else { panic!("{plan:?}") };
+        let late: Vec<u64> = (0..2_000).map(|turn| rough.late_ms(turn)).collect();
+        assert_eq!(late, (0..2_000).map(|turn| rough.late_ms(turn)).collect::<Vec<_>>());
+        assert!(late.iter().all(|ms| *ms >= 40));
+        let lost = late.iter().filter(|ms| **ms >= 240).count();
+        assert!((300..500).contains(&lost), "{lost} of 2,000 at 20 %");
+        assert!(late.iter().any(|ms| *ms >= 640), "some are lost twice");
+        let whole = Rough { delay_ms: 5, ..Rough::default() };
+        assert!((0..100).all(|turn| whole.late_ms(turn) == 5));
+        assert!(FaultPlan::parse(br#"{"to": {"2": {"rough": {"loss": 1}}}}"#).is_err());
     }
 
     #[tokio::test]

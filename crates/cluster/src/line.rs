@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use crate::faults::{Direction, Fault, Faults};
+use crate::faults::{Direction, Faults, Passage};
 
 /// How long the kernel waits for what it sent to be acknowledged.
 const UNACKNOWLEDGED_MS_MAX: u32 = 5_000;
@@ -136,7 +136,7 @@ impl Line {
         self.limits = limits;
     }
 
-    fn fault(&self, direction: Direction, context: &mut Context<'_>) -> Option<Fault> {
+    fn fault(&self, direction: Direction, context: &mut Context<'_>) -> Option<Passage> {
         match self.peer {
             Some(peer) if self.faults.any() => self.faults.look(direction, peer, context),
             _ => None,
@@ -169,9 +169,9 @@ impl AsyncRead for Line {
         let this = self.get_mut();
         match this.fault(Direction::From, context) {
             None => {}
-            Some(Fault::Cut) => return this.wait_in(context),
+            Some(Passage::None) => return this.wait_in(context),
             // The delay runs from the arrival of a chunk, so silence still counts as silence.
-            Some(Fault::DelayMs(ms)) => match this.tcp.poll_read_ready(context) {
+            Some(Passage::Late(ms)) => match this.tcp.poll_read_ready(context) {
                 Poll::Pending => return this.wait_in(context),
                 Poll::Ready(_) if this.inbound.poll_late(ms, context).is_pending() => {
                     return Poll::Pending;
@@ -200,11 +200,11 @@ impl AsyncWrite for Line {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         match this.fault(Direction::To, context) {
-            Some(Fault::Cut) => return this.wait_out(context),
-            Some(Fault::DelayMs(ms)) if this.outbound.poll_late(ms, context).is_pending() => {
+            Some(Passage::None) => return this.wait_out(context),
+            Some(Passage::Late(ms)) if this.outbound.poll_late(ms, context).is_pending() => {
                 return Poll::Pending;
             }
-            Some(Fault::DelayMs(_)) | None => {}
+            Some(Passage::Late(_)) | None => {}
         }
         match Pin::new(&mut this.tcp).poll_write(context, bytes) {
             Poll::Pending => this.wait_out(context),

@@ -8,6 +8,7 @@ mod cuts;
 mod damage;
 mod hot;
 mod members;
+mod network;
 mod overload;
 mod processes;
 mod storage;
@@ -41,6 +42,8 @@ pub(crate) const ALL: &[Scenario] = &[
     storage::CLOCK_AHEAD,
     storage::CLOCK_BEHIND,
     members::MEMBERSHIP,
+    network::REGIONS,
+    network::PACKET_LOSS,
     overload::BURST,
     overload::RAMP,
     overload::HOT_KEY,
