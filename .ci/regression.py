@@ -4,9 +4,9 @@
     .ci/regression.py THIS BASELINE
 
 Both are debug builds of the same tests' features, so the ratio is what counts. Runs alternate (this, that, that, this, ...),
-each on a new node with a new directory, because a machine drifts within minutes. The threshold: the same binary held
-against itself gave ratios of medians from 0.97 to 1.04 over ten rounds on two cores; three times the larger distance,
-and a little for what a busier machine adds, is 15 %.
+each on a new node with a new directory, because a machine drifts within minutes. The threshold: a binary held against its own
+copy, beside other work on the same two cores, gave ratios of 0.951 and 1.018; three times the larger distance is 15 %. Two
+rounds are few: whoever sees it fail without a reason should measure more of them first.
 """
 import json, os, re, signal, statistics, subprocess, sys, tempfile
 
