@@ -26,6 +26,7 @@ pub mod wire;
 pub mod world;
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -53,12 +54,29 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// What the run consisted of, where it was judged to its end.
     pub counts: Counts,
+    /// How often things happened that have to happen in some run.
+    pub tally: BTreeMap<String, u64>,
     /// How long it took in its own time, in microseconds.
     pub virtual_us: u64,
     /// Its history.
     pub history: String,
     /// What happened, line by line, where that was asked for.
     pub trace: Vec<String>,
+}
+
+impl Report {
+    /// Returns the report of a run that did not get far enough to tell more.
+    fn of(failure: Failure) -> Self {
+        Self {
+            print: Digest([0; 32]),
+            failure: Some(failure),
+            counts: Counts::default(),
+            tally: BTreeMap::new(),
+            virtual_us: 0,
+            history: String::new(),
+            trace: Vec::new(),
+        }
+    }
 }
 
 /// Runs a plan.
@@ -71,40 +89,23 @@ pub fn run(plan: &Plan) -> Report {
 #[must_use]
 pub fn run_telling(plan: &Plan, keeps_lines: bool) -> Report {
     let made = tempfile::Builder::new().prefix("statehouse-simulation-").tempdir_in(place());
-    let report = |failure: Failure| Report {
-        print: Digest([0; 32]),
-        failure: Some(failure),
-        counts: Counts::default(),
-        virtual_us: 0,
-        history: String::new(),
-        trace: Vec::new(),
-    };
     let folder = match made {
         Ok(folder) => folder,
-        Err(error) => return report(error.into()),
+        Err(error) => return Report::of(error.into()),
     };
     // A broken invariant is a panic by design; here it is one more way to fail.
     let outcome = catch_unwind(AssertUnwindSafe(|| run_in(plan, folder.path(), keeps_lines)));
     outcome.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        report(Failure::of("panic", text.unwrap_or_default()))
+        Report::of(Failure::of("panic", text.unwrap_or_default()))
     })
 }
 
 fn run_in(plan: &Plan, folder: &Path, keeps_lines: bool) -> Report {
     let mut world = match World::new(plan, folder, keeps_lines) {
         Ok(world) => world,
-        Err(failure) => {
-            return Report {
-                print: Digest([0; 32]),
-                failure: Some(failure),
-                counts: Counts::default(),
-                virtual_us: 0,
-                history: String::new(),
-                trace: Vec::new(),
-            };
-        }
+        Err(failure) => return Report::of(failure),
     };
     let judged = world.run().and_then(|()| judge_world(&mut world));
     let history = world.history.text().to_owned();
@@ -117,6 +118,7 @@ fn run_in(plan: &Plan, folder: &Path, keeps_lines: bool) -> Report {
         print: world.trace.print(),
         failure,
         counts,
+        tally: std::mem::take(&mut world.tally),
         virtual_us: world.now_us,
         history,
         trace: world.trace.lines(),

@@ -17,6 +17,21 @@ use statehouse_tests::simulation::{
 
 /// Seeds of every test run. The command `simulate` runs more.
 const SEEDS: u64 = 250;
+/// What must have happened somewhere in these runs: without it they would prove little.
+const HAPPENED: [&str; 12] = [
+    "copy broken off",
+    "copy installed",
+    "death: Killed",
+    "death: PowerCut",
+    "decision waited",
+    "fence: exists",
+    "fence: term",
+    "fence: version",
+    "known at apply",
+    "known before",
+    "log cut off",
+    "read confirmed",
+];
 /// Seeds within which a deliberate bug has to be found.
 const HUNT: &str = "1000";
 
@@ -50,6 +65,9 @@ fn some_hundred_seeds_keep_every_promise_and_are_not_vacuous() {
     let seeds: Vec<u64> = (0..SEEDS).collect();
     let hunted = keep_every_promise(&seeds);
     assert_eq!(hunted.kept, SEEDS);
+    for what in HAPPENED {
+        assert!(hunted.tally.contains_key(what), "no run had this: {what}; {:?}", hunted.tally);
+    }
     let counts = hunted.counts;
     let least = [
         ("ok", counts.ok, 40 * SEEDS),
@@ -102,7 +120,8 @@ fn every_mutant_in_reach_is_found_within_a_thousand_seeds() {
     for mutant in IN_REACH {
         // A process chooses its mutant once, so each has one of its own.
         let mut child = Command::new(env!("CARGO_BIN_EXE_simulate"));
-        let output = child.args(["--mutant", mutant.name(), "--seeds", HUNT]).output().unwrap();
+        let output =
+            child.args(["--mutant", mutant.name(), "--seeds", HUNT, "--whole"]).output().unwrap();
         let told = String::from_utf8_lossy(&output.stdout);
         let found = told.lines().any(|line| line.starts_with("seed "));
         assert!(output.status.code() == Some(1) && found, "{mutant} was not found: {told}");

@@ -1,14 +1,15 @@
 //! Runs the simulation over many seeds, repeats one plan, or hunts deliberate bugs.
 //!
 //! ```text
-//! cargo run --release -p statehouse-tests --bin simulate -- --seeds 10000 [--from N] [--threads N]
+//! cargo run --release -p statehouse-tests --bin simulate -- --seeds 10000 [--from N] [--threads N] [--whole]
+//! cargo run -p statehouse-tests --bin simulate -- --kept
 //! cargo run -p statehouse-tests --bin simulate -- --seed 17 [--keep 0,3,9] [--trace]
 //! cargo run -p statehouse-tests --features mutants --bin simulate -- --mutant timer-early --seeds 1000
 //! cargo run -p statehouse-tests --features mutants --bin simulate -- --mutants
 //! ```
 //!
 //! A failure prints its seed and what broke, is made small, and prints the command that repeats the small one; then the exit
-//! code is 1. With `--mutant` that is what is wanted. `--mutants` takes each mutant in reach in a process of its own, because
+//! code is 1; `--whole` leaves it as it is. With `--mutant` a failure is what is wanted. `--mutants` takes each mutant in reach in a process of its own, because
 //! a process chooses once, and fails if one of them is not found.
 //!
 //! Deliberately absent: a seed from the clock. What is run is what was asked for.
@@ -44,6 +45,7 @@ struct Orders {
     is_trace: bool,
     is_mutants: bool,
     is_kept: bool,
+    is_whole: bool,
 }
 
 impl Orders {
@@ -63,6 +65,7 @@ impl Orders {
                 "--mutant" => orders.mutant = Some(value()?),
                 "--trace" => orders.is_trace = true,
                 "--mutants" => orders.is_mutants = true,
+                "--whole" => orders.is_whole = true,
                 "--kept" => orders.is_kept = true,
                 _ => return Err(format!("{word} is no order; see the head of simulate.rs")),
             }
@@ -113,8 +116,14 @@ fn obey(orders: &Orders) -> Result<bool, String> {
     let seconds = began.elapsed().as_secs_f64();
     println!("{} runs kept every promise in {seconds:.1} s", hunted.kept);
     println!("{}", hunted.counts);
+    let tally: Vec<String> =
+        hunted.tally.iter().map(|(what, often)| format!("{what} {often}")).collect();
+    println!("{}", tally.join(", "));
     let Some((plan, report)) = hunted.failed else { return Ok(true) };
     tell_failure(&plan, &report, orders);
+    if orders.is_whole {
+        return Ok(false);
+    }
     let (small, report) = shrink(&plan, report);
     if !small.is_whole() {
         println!("made small:");
@@ -165,7 +174,7 @@ fn every_mutant() -> Result<bool, String> {
     let mut is_all = true;
     for mutant in IN_REACH {
         let mut child = Command::new(&me);
-        child.args(["--mutant", mutant.name(), "--seeds", &SEEDS.to_string()]);
+        child.args(["--mutant", mutant.name(), "--seeds", &SEEDS.to_string(), "--whole"]);
         let output = child.output().map_err(|error| error.to_string())?;
         let told = String::from_utf8_lossy(&output.stdout).into_owned();
         let found = told.lines().find(|line| line.starts_with("seed "));

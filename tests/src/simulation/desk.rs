@@ -225,6 +225,7 @@ impl Replica {
             return self.done(actor, &delivery, no);
         }
         if !is_fire && let Some(receipt) = self.known(&delivery)? {
+            self.count("known before");
             let answer = replayed(&delivery, receipt);
             return self.done(actor, &delivery, answer);
         }
@@ -328,7 +329,10 @@ impl Replica {
                             }
                         }
                         Outcome::Known(receipt) => self.tell(client, attempt, Answer::of(&receipt)),
-                        Outcome::Fenced(_) => self.tell(client, attempt, nothing_to_do()),
+                        Outcome::Fenced(fence) => {
+                            self.count(&format!("fence: {}", fence.name()));
+                            self.tell(client, attempt, nothing_to_do());
+                        }
                         Outcome::KeyReused | Outcome::Skipped | Outcome::Blank => {}
                     }
                 }
@@ -355,12 +359,14 @@ impl Replica {
                 self.done(actor, &delivery, answer)
             }
             Outcome::Known(receipt) => {
+                self.count("known at apply");
                 self.desk.awake.remove(&name);
                 let answer = replayed(&delivery, *receipt);
                 self.done(actor, &delivery, answer)
             }
             Outcome::KeyReused => self.done(actor, &delivery, key_reused()),
-            Outcome::Fenced(_) => {
+            Outcome::Fenced(fence) => {
+                self.count(&format!("fence: {}", fence.name()));
                 self.desk.awake.remove(&name);
                 let fenced = delivery.fenced + 1;
                 if fenced >= FENCED_MAX {
@@ -490,6 +496,7 @@ impl Replica {
             reads.into_iter().partition(|read| read.round <= confirmed && read.index <= applied);
         self.desk.reads = waiting;
         for read in ready {
+            self.count("read confirmed");
             let answer = self.row_of(&read.key)?;
             self.tell(read.client, read.attempt, answer);
         }

@@ -6,6 +6,7 @@
 //! Deliberately absent: printing. Whoever hunts says how it went.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -26,6 +27,8 @@ pub struct Hunted {
     pub failed: Option<(Plan, Report)>,
     /// What the runs consisted of, all together.
     pub counts: Counts,
+    /// How often things happened that have to happen in some run.
+    pub tally: BTreeMap<String, u64>,
 }
 
 /// Runs these seeds until one fails.
@@ -55,6 +58,9 @@ fn hunt_on(seeds: &[u64], next: &AtomicU64, hunted: &Mutex<Hunted>) {
         if report.failure.is_none() {
             hunted.kept += 1;
             add(&mut hunted.counts, &report.counts);
+            for (what, often) in report.tally {
+                *hunted.tally.entry(what).or_default() += often;
+            }
             continue;
         }
         next.store(seeds.len() as u64, Ordering::SeqCst);

@@ -19,6 +19,9 @@ pub const NODES: u32 = 3;
 pub const INSTANCES: [&str; 4] = ["north", "east", "south", "west"];
 /// The two tenants of a pair.
 pub const TENANTS: [&str; 2] = ["acme", "bolt"];
+/// Events that are sent; some more often than others.
+const EVENTS: [&str; 10] =
+    ["count", "count", "arm", "arm", "work", "work", "later", "later", "back", "ping"];
 /// Pairs of clients that send commands.
 const PAIRS: u32 = 2;
 /// Workers of each tenant.
@@ -296,21 +299,24 @@ fn faults(chance: &mut Chance) -> Vec<Element> {
 fn pair_steps(chance: &mut Chance, pair: u32) -> Vec<Element> {
     let mut elements = Vec::new();
     let steps = u32::try_from(chance.between(12, 20)).unwrap_or(12);
+    let mut instance = *chance.pick(&INSTANCES);
     for number in 0..steps {
-        let instance = *chance.pick(&INSTANCES);
+        // Often the one of before: what follows upon what is more than one step each.
+        if chance.percent(50) {
+            instance = *chance.pick(&INSTANCES);
+        }
         let step = match chance.below(100) {
-            _ if number == 0 => Step::Start(instance),
-            0..15 => Step::Start(instance),
-            15..62 => {
-                let event = *chance
-                    .pick(&["count", "count", "arm", "work", "work", "later", "back", "ping"]);
+            _ if number < 2 => Step::Start(instance),
+            0..8 => Step::Start(instance),
+            8..62 => {
+                let event = *chance.pick(&EVENTS);
                 Step::Send { instance, event, expects: chance.percent(40) }
             }
             62..82 => Step::Again(chance.draw()),
             82..92 => Step::Read(instance),
             _ => Step::ReadAnywhere(instance),
         };
-        let rests = [chance.between(5, 350), chance.between(5, 350)];
+        let rests = [chance.between(5, 300), chance.between(5, 300)];
         for (rest_ms, client) in rests.into_iter().zip([2 * pair, 2 * pair + 1]) {
             elements.push(Element::Step { client, name: number, rest_ms, step });
         }

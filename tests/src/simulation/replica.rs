@@ -73,6 +73,8 @@ pub enum Effect {
     },
     /// This node leads a term.
     Leads(u64),
+    /// Something happened that a run has to have, or it proves nothing.
+    Count(String),
 }
 
 /// What a node is to the others.
@@ -241,6 +243,11 @@ impl Replica {
 
     fn wait_for_leader(&mut self) {
         self.election_at = self.now_us + ELECTION_US.0 + self.chance.below(ELECTION_US.1);
+    }
+
+    /// Counts something.
+    pub fn count(&mut self, what: &str) {
+        self.out.push(Effect::Count(what.to_owned()));
     }
 
     fn send(&mut self, to: u32, message: Message) {
@@ -492,6 +499,7 @@ impl Replica {
                     );
                     return Err(Failure::of("S1", what));
                 }
+                self.count("log cut off");
                 batch.push(LogOperation::Truncate { shard: SHARD, last: Some(first - 1) });
                 self.flushed = self.flushed.min(first - 1);
             }
@@ -522,6 +530,7 @@ impl Replica {
             if how_far == HowFar::Noted {
                 return Ok(());
             }
+            self.count("copy installed");
             self.commit = self.commit.max(upto);
             self.flushed = index_of(self.last());
         }

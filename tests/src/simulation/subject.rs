@@ -35,7 +35,7 @@ const DEFINITION: &str = r#"{
       "ping": {"actions": [{"assign": {"count": "${context.count + 100}"}}]},
       "later": {"actions": [{"reply": {"at": "idle"}}]},
       "arm": "armed", "work": "working"}},
-    "armed": {"on": {"back": "idle", "later": {"postpone": true}}, "after": {"250ms": "idle"}},
+    "armed": {"on": {"back": "idle", "later": {"postpone": true}}, "after": {"350ms": "idle"}},
     "working": {
       "on": {"back": "idle", "count": {"actions": [{"assign": {"count": "${context.count + 1}"}}]}},
       "invoke": {"id": "job", "src": "task:job", "retry": "many", "onDone": "idle", "onError": "idle"}}

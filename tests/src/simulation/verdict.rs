@@ -27,9 +27,6 @@ pub fn judge_world(world: &mut World<'_>) -> Result<Counts, Failure> {
         let view = replica.disk.store.view();
         let meta = view.meta()?;
         ends.push((replica.number, meta.applied, meta.chain, meta.state_digest()));
-        if let Some(finding) = view.audit()?.first() {
-            return Err(Failure::of("audit", format!("node {}: {finding:?}", replica.number)));
-        }
         let node = NodeId { number: replica.number, incarnation: 1 };
         let page = view.dump(node, None, LINES_MAX)?;
         lines.extend(page.lines.iter().map(|line| line.as_str().to_owned()));
@@ -46,6 +43,11 @@ pub fn judge_world(world: &mut World<'_>) -> Result<Counts, Failure> {
         Finding::Invalid { violations, .. } => {
             let first = violations.first().expect("an invalid history has a violation");
             return Err(Failure::of(first.rule.code(), first.to_string()));
+        }
+    }
+    for replica in world.places.iter().filter_map(|place| place.replica.as_ref()) {
+        if let Some(finding) = replica.disk.store.view().audit()?.first() {
+            return Err(Failure::of("audit", format!("node {}: {finding:?}", replica.number)));
         }
     }
     if let Some(pair) = ends.windows(2).find(|pair| match pair {

@@ -90,6 +90,8 @@ pub struct World<'p> {
     copies: u32,
     agreed: BTreeMap<u64, (u64, Digest)>,
     leaders: BTreeMap<u64, u32>,
+    /// How often things happened that have to happen in some run.
+    pub tally: BTreeMap<String, u64>,
     healed_at: Option<u64>,
     quiet_since: Option<u64>,
 }
@@ -129,6 +131,7 @@ impl<'p> World<'p> {
             copies: 0,
             agreed: BTreeMap::new(),
             leaders: BTreeMap::new(),
+            tally: BTreeMap::new(),
             healed_at: None,
             quiet_since: None,
         };
@@ -390,6 +393,7 @@ impl<'p> World<'p> {
         };
         if breaks && self.replica(to).is_some_and(is_broken) {
             self.broken_installs -= 1;
+            self.count("copy broken off".to_owned());
             self.fall(to, Death::Killed)?;
             self.after(100_000, Event::Up { node: to });
         }
@@ -428,10 +432,12 @@ impl<'p> World<'p> {
                 }
                 Effect::Later(pending) => {
                     let delay = self.chance.between(10_000, 900_000);
+                    self.count("decision waited".to_owned());
                     self.after(delay, Event::Late { node, life, pending });
                 }
                 Effect::Agreed { index, term, print } => self.agree(node, index, (term, print))?,
                 Effect::Leads(term) => self.leads(node, term)?,
+                Effect::Count(what) => self.count(what),
             }
         }
         Ok(())
@@ -445,6 +451,10 @@ impl<'p> World<'p> {
         }
         let what = format!("node {node} applies another record at place {index} than others did");
         Err(Failure::of("S8", what))
+    }
+
+    fn count(&mut self, what: String) {
+        *self.tally.entry(what).or_default() += 1;
     }
 
     fn leads(&mut self, node: u32, term: u64) -> Result<(), Failure> {
@@ -480,6 +490,7 @@ impl<'p> World<'p> {
         let Some(replica) = place.replica.take() else { return Ok(()) };
         place.life += 1;
         place.copy = replica.copy.clone();
+        self.count(format!("death: {how:?}"));
         replica.disk.die(how)
     }
 
