@@ -9,6 +9,9 @@
 //!
 //! Deliberately absent: admission, quotas, deadlines, quarantine.
 
+mod counter;
+mod settle;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -16,21 +19,19 @@ use std::{
 
 use statehouse_chart::Snapshot;
 use statehouse_contract::{
-    Actor, Command, CommandEnvelope, Due, InstanceKey, KeyHash, Receipt, ReceiptKind,
-    StoredReceipt, Target, TaskId, Timestamp, TraceContext, codec,
+    Actor, CommandEnvelope, Due, InstanceKey, Receipt, Target, Timestamp, TraceContext, codec,
     mutant::{self, Mutant},
 };
 use statehouse_runtime::decide::{Case, Decision, Draft, Standing, decide};
 use statehouse_store::{
-    Applied, Body, DueOwner, Entry, Outcome, TaskRow, Written,
-    entry::{Asked as AskedEntry, Header, LeaseGiven, TaskKey, TaskLeased, TaskRef},
+    Body, Entry,
+    entry::{Header, TaskKey},
     log_file::RecordKind,
-    next_token,
 };
 
 use super::{
-    replica::{Effect, Replica, Role},
-    subject::{Answer, LEASE_MS, Out, QUEUE, chart, claimed, firing},
+    replica::{Effect, Replica},
+    subject::{Answer, Out, chart},
     wire::{Asked, Failure, Request},
 };
 
@@ -302,220 +303,6 @@ impl Replica {
             trace: TraceContext::default(),
             correlation: None,
         }
-    }
-
-    /// Tells those who wait what became of applied places.
-    ///
-    /// # Errors
-    /// Log or rows have failed.
-    pub fn settle(&mut self, done: Vec<(u64, Applied)>) -> Result<(), Failure> {
-        for (term, applied) in done {
-            let Some((at, waiting)) = self.desk.waiting.remove(&applied.position) else { continue };
-            if at != term {
-                continue;
-            }
-            match waiting {
-                Waiting::Opening => {
-                    if let Some(leading) = self.leading() {
-                        leading.is_open = true;
-                    }
-                }
-                Waiting::Claim { client, attempt, task } => {
-                    self.desk.claiming.remove(&task);
-                    match applied.outcome {
-                        Outcome::Written(written) => {
-                            if let Some(receipt) = written.receipt {
-                                self.tell(client, attempt, Answer::of(&receipt));
-                            }
-                        }
-                        Outcome::Known(receipt) => self.tell(client, attempt, Answer::of(&receipt)),
-                        Outcome::Fenced(fence) => {
-                            self.count(&format!("fence: {}", fence.name()));
-                            self.tell(client, attempt, nothing_to_do());
-                        }
-                        Outcome::KeyReused | Outcome::Skipped | Outcome::Blank => {}
-                    }
-                }
-                Waiting::Moved { actor, delivery, next, entry } => {
-                    self.moved((actor, *delivery), next, &entry, applied.outcome)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn moved(
-        &mut self,
-        (actor, delivery): (u32, Delivery),
-        next: Option<Box<Snapshot>>,
-        entry: &Entry,
-        outcome: Outcome,
-    ) -> Result<(), Failure> {
-        let name = (actor, delivery.key.clone());
-        match outcome {
-            Outcome::Written(written) => {
-                self.believe(name, next, entry, &written);
-                let answer = written.receipt.as_ref().map_or_else(Answer::default, Answer::of);
-                self.done(actor, &delivery, answer)
-            }
-            Outcome::Known(receipt) => {
-                self.count("known at apply");
-                self.desk.awake.remove(&name);
-                let answer = replayed(&delivery, *receipt);
-                self.done(actor, &delivery, answer)
-            }
-            Outcome::KeyReused => self.done(actor, &delivery, key_reused()),
-            Outcome::Fenced(fence) => {
-                self.count(&format!("fence: {}", fence.name()));
-                self.desk.awake.remove(&name);
-                let fenced = delivery.fenced + 1;
-                if fenced >= FENCED_MAX {
-                    return self.done(actor, &delivery, Answer::default());
-                }
-                self.work(actor, Delivery { fenced, ..delivery })
-            }
-            // How it ended is not known here; whoever asked asks again.
-            Outcome::Skipped | Outcome::Blank => self.next(actor, &delivery.key),
-        }
-    }
-
-    fn believe(
-        &mut self,
-        name: (u32, InstanceKey),
-        next: Option<Box<Snapshot>>,
-        entry: &Entry,
-        written: &Written,
-    ) {
-        let (Body::Transitioned(moved), Some(next)) = (&entry.body, next) else { return };
-        let (Some(version), Some(digest)) = (written.version, written.digest) else {
-            self.desk.awake.remove(&name);
-            return;
-        };
-        let standing = Standing {
-            version,
-            digest,
-            pin: moved.definition.clone(),
-            snapshot: *next,
-            parent: moved.parent.clone(),
-            tasks: Vec::new(),
-        };
-        self.desk.awake.insert(name, standing);
-    }
-
-    /// Fires what is due, through the same actors as everything else.
-    ///
-    /// # Errors
-    /// Log or rows have failed.
-    pub fn look_at_due_work(&mut self) -> Result<(), Failure> {
-        if !self.is_open() {
-            return Ok(());
-        }
-        let now = mutant::ripe_at(self.decide_at(Timestamp(0)));
-        let page = self.disk.store.view().due(now, None, DUE_MAX, DUE_MAX)?;
-        for item in page.items {
-            let DueOwner::Instance { key, .. } = item.owner else { continue };
-            // A task that may be tried again is found by whoever looks for work.
-            if matches!(item.what, Due::Retry { .. } | Due::Schedule { .. })
-                || !self.desk.firing.insert((key.clone(), item.what.clone()))
-            {
-                continue;
-            }
-            let envelope = firing(&key, item.what.clone(), item.at);
-            let caller = Caller::Due(item.what);
-            self.deliver(Delivery { caller, key, envelope, fenced: 0 })?;
-        }
-        Ok(())
-    }
-
-    fn claim(
-        &mut self,
-        (client, attempt): (u32, u64),
-        envelope: CommandEnvelope,
-    ) -> Result<(), Failure> {
-        let (target, hash): (Target, KeyHash) = (envelope.target.clone(), envelope.key_hash());
-        let view = self.disk.store.view();
-        if let Some(receipt) = view.receipt(&target, hash)? {
-            self.tell(client, attempt, Answer::of(&receipt));
-            return Ok(());
-        }
-        let (Target::Tenant(tenant), Command::LeaseTasks { worker, .. }) =
-            (&target, &envelope.command)
-        else {
-            return Ok(());
-        };
-        let at = self.decide_at(Timestamp(0));
-        let ready = view.ready_tasks(tenant, QUEUE, at, 8)?;
-        let free = |row: &TaskRow| !self.desk.claiming.contains(&(row.born, row.task));
-        let Some(row) = ready.into_iter().find(free) else {
-            self.tell(client, attempt, nothing_to_do());
-            return Ok(());
-        };
-        let bucket = row.instance.bucket();
-        let given = LeaseGiven {
-            task: TaskRef {
-                instance: row.instance.clone(),
-                bucket_epoch: view.bucket(bucket)?.epoch,
-                born: row.born,
-                task: row.task,
-                token: row.token,
-            },
-            attempt: row.attempts + 1,
-            until: at.after_ms(LEASE_MS),
-            attempt_until: None,
-        };
-        let (version, n) = (row.task.version, row.task.n);
-        let id = TaskId { bucket, instance: row.instance.instance.clone(), version, n };
-        let receipt = StoredReceipt {
-            kind: ReceiptKind::Accepted,
-            fingerprint: envelope.fingerprint,
-            version: None,
-            body: claimed(Some((&id, next_token(row.token, self.term)))),
-        };
-        let asked = AskedEntry { target, key: envelope.key.clone(), receipt };
-        let leased = TaskLeased { worker: worker.clone(), leases: vec![given], asked: Some(asked) };
-        let header = Header { decided_at: at, ..self.header(envelope.actor.clone()) };
-        let entry = Entry { header, body: Body::TaskLeased(Box::new(leased)) };
-        let task = (row.born, row.task);
-        self.desk.claiming.insert(task);
-        let index = self.put(RecordKind::Entry, frame(&entry)?)?;
-        self.desk.waiting.insert(index, (self.term, Waiting::Claim { client, attempt, task }));
-        Ok(())
-    }
-
-    /// Answers reads whose round was confirmed and whose place is applied.
-    ///
-    /// # Errors
-    /// The rows have failed.
-    pub fn answer_reads(&mut self) -> Result<(), Failure> {
-        if self.desk.reads.is_empty() || !matches!(self.role, Role::Leader(_)) {
-            return Ok(());
-        }
-        let (confirmed, applied) = (self.confirmed_round(), self.applied());
-        let reads = std::mem::take(&mut self.desk.reads);
-        let (ready, waiting): (Vec<_>, Vec<_>) =
-            reads.into_iter().partition(|read| read.round <= confirmed && read.index <= applied);
-        self.desk.reads = waiting;
-        for read in ready {
-            self.count("read confirmed");
-            let answer = self.row_of(&read.key)?;
-            self.tell(read.client, read.attempt, answer);
-        }
-        Ok(())
-    }
-
-    fn row_of(&self, key: &InstanceKey) -> Result<Answer, Failure> {
-        let row = self.disk.store.view().instance(key)?;
-        Ok(match row {
-            Some(row) => Answer {
-                out: Out::Ok,
-                version: Some(row.version),
-                state: Some(row.digest.to_string()),
-                ..Answer::default()
-            },
-            None => {
-                Answer { out: Out::Rejected, reason: Some("unknown_instance"), ..Answer::default() }
-            }
-        })
     }
 }
 

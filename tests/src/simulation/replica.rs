@@ -10,22 +10,24 @@
 //!
 //! Invariants: nothing is said before it was written; a committed record is never cut off; the rows never pass the log.
 
+mod election;
+mod records;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::Arc,
 };
 
 use statehouse_contract::{Digest, NodeId, Timestamp, codec};
 use statehouse_store::{
     Applied, Committed, Entry,
-    log_file::{Installing, LogOperation, LogPosition, LogRecord, RecordKind, StoredVote},
+    log_file::{LogOperation, LogPosition, LogRecord, RecordKind},
 };
 
 use super::{
     chance::Chance,
     desk::{Desk, Pending},
-    disk::{Disk, HowFar},
+    disk::Disk,
     plan::NODES,
     subject::{Answer, SHARD},
     wire::{Failure, Message},
@@ -241,10 +243,6 @@ impl Replica {
         }
     }
 
-    fn wait_for_leader(&mut self) {
-        self.election_at = self.now_us + ELECTION_US.0 + self.chance.below(ELECTION_US.1);
-    }
-
     /// Counts something.
     pub fn count(&mut self, what: &str) {
         self.out.push(Effect::Count(what.to_owned()));
@@ -261,26 +259,6 @@ impl Replica {
     fn others(&self) -> impl Iterator<Item = u32> + use<> {
         let me = self.number;
         (1..=NODES).filter(move |node| *node != me)
-    }
-
-    fn write_vote(&mut self, term: u64, vote: u32) -> Result<(), Failure> {
-        (self.term, self.vote) = (term, vote);
-        let vote = StoredVote { term, node: vote.into(), is_granted: false };
-        self.disk.write(&[LogOperation::Vote { shard: SHARD, vote }])
-    }
-
-    /// Follows in a term that is not below its own.
-    fn follow(&mut self, term: u64, leader: Option<u32>) -> Result<(), Failure> {
-        if term > self.term {
-            self.write_vote(term, 0)?;
-        }
-        if !matches!(self.role, Role::Follower) {
-            self.role = Role::Follower;
-            // Whoever waits hears nothing, and asks again.
-            self.desk = Desk::default();
-        }
-        self.leader = leader;
-        Ok(())
     }
 
     /// Looks at the clock.
@@ -300,22 +278,6 @@ impl Replica {
             }
             Role::Follower | Role::Candidate(_) => Ok(()),
         }
-    }
-
-    /// Asks for votes.
-    ///
-    /// # Errors
-    /// The log has failed.
-    pub fn campaign(&mut self) -> Result<(), Failure> {
-        self.follow(self.term, None)?;
-        self.write_vote(self.term + 1, self.number)?;
-        self.role = Role::Candidate(BTreeSet::from([self.number]));
-        self.wait_for_leader();
-        let (term, last) = (self.term, self.last());
-        for node in self.others() {
-            self.send_synced(node, Message::AskVote { term, last });
-        }
-        Ok(())
     }
 
     /// Takes a message.
@@ -342,258 +304,6 @@ impl Replica {
                 self.take_copy(from, (term, round), &Copy { upto, hash, path })
             }
         }
-    }
-
-    fn behind(&mut self, from: u32, round: u64) -> Result<(), Failure> {
-        let term = self.term;
-        self.send(from, Message::Appended { term, is_fit: false, upto: 0, round });
-        Ok(())
-    }
-
-    fn asked_for_vote(
-        &mut self,
-        from: u32,
-        term: u64,
-        last: Option<LogPosition>,
-    ) -> Result<(), Failure> {
-        if term > self.term {
-            self.follow(term, None)?;
-        }
-        let is_granted = term == self.term
-            && (self.vote == 0 || self.vote == from)
-            && last >= self.last()
-            && matches!(self.role, Role::Follower);
-        if is_granted {
-            self.write_vote(term, from)?;
-            self.wait_for_leader();
-        }
-        let term = self.term;
-        self.send_synced(from, Message::Vote { term, is_granted });
-        Ok(())
-    }
-
-    fn voted(&mut self, from: u32, term: u64, is_granted: bool) -> Result<(), Failure> {
-        if term > self.term {
-            return self.follow(term, None);
-        }
-        let Role::Candidate(votes) = &mut self.role else { return Ok(()) };
-        if term < self.term || !is_granted {
-            return Ok(());
-        }
-        votes.insert(from);
-        if votes.len() < majority() {
-            return Ok(());
-        }
-        let next = index_of(self.last()) + 1;
-        let followers = self.others().map(|node| (node, next)).collect();
-        self.role = Role::Leader(Leading { next: followers, ..Leading::default() });
-        self.leader = Some(self.number);
-        self.desk = Desk::default();
-        self.out.push(Effect::Leads(self.term));
-        // A record of its own term is what lets a leader count what came before as committed.
-        self.put(RecordKind::Blank, Arc::from([]))?;
-        self.open_term()?;
-        self.beat()
-    }
-
-    /// Adds a record to the leader's log and sends it; returns its place.
-    ///
-    /// # Errors
-    /// The log has failed.
-    pub fn put(&mut self, kind: RecordKind, frame: Arc<[u8]>) -> Result<u64, Failure> {
-        let index = index_of(self.last()) + 1;
-        let position = LogPosition { term: self.term, index };
-        let records = vec![LogRecord { position, kind, frame }];
-        self.disk.write(&[LogOperation::Append { shard: SHARD, records }])?;
-        self.out.push(Effect::Flush(index));
-        for node in self.others() {
-            self.send_records(node)?;
-        }
-        Ok(index)
-    }
-
-    /// The log is synced up to here.
-    ///
-    /// # Errors
-    /// The rows have failed.
-    pub fn flush(&mut self, upto: u64) -> Result<(), Failure> {
-        self.flushed = self.flushed.max(upto.min(index_of(self.last())));
-        self.advance()
-    }
-
-    /// Begins a round of heartbeats.
-    ///
-    /// # Errors
-    /// The log has failed.
-    pub fn beat(&mut self) -> Result<(), Failure> {
-        self.heartbeat_at = self.now_us + HEARTBEAT_US;
-        let others: Vec<u32> = self.others().collect();
-        let Some(leading) = self.leading() else { return Ok(()) };
-        leading.round += 1;
-        for node in &others {
-            // Whatever was lost on the way is sent again.
-            if let Some(matched) = leading.matched.get(node) {
-                leading.next.insert(*node, matched + 1);
-            }
-        }
-        others.into_iter().try_for_each(|node| self.send_records(node))
-    }
-
-    fn send_records(&mut self, to: u32) -> Result<(), Failure> {
-        let (last, term, commit) = (index_of(self.last()), self.term, self.commit);
-        let Role::Leader(leading) = &mut self.role else { return Ok(()) };
-        let round = leading.round;
-        let next = leading.next.get(&to).copied().unwrap_or(1).min(last + 1);
-        let state = self.disk.log.state(SHARD);
-        let purged = state.marks.purged;
-        if next <= index_of(purged) {
-            let Some(Copy { upto, hash, path }) = self.copy.clone() else {
-                return Err(Failure::of("simulation", "a log was purged without a copy"));
-            };
-            self.send(to, Message::Copy { term, upto, hash, path, round });
-            return Ok(());
-        }
-        let before = match next - 1 {
-            0 => None,
-            index if index == index_of(purged) => purged,
-            index => self.disk.log.term(SHARD, index).map(|term| LogPosition { term, index }),
-        };
-        let upto = last.min(next + RECORDS_MAX - 1);
-        let records = self.disk.log.read(SHARD, next..upto + 1, usize::MAX)?;
-        leading.next.insert(to, upto + 1);
-        self.send(to, Message::Append { term, before, records, commit, round });
-        Ok(())
-    }
-
-    fn append(
-        &mut self,
-        from: u32,
-        (term, commit, round): (u64, u64, u64),
-        before: Option<LogPosition>,
-        records: &[LogRecord],
-    ) -> Result<(), Failure> {
-        self.follow(term, Some(from))?;
-        self.wait_for_leader();
-        let purged = index_of(self.disk.log.state(SHARD).marks.purged);
-        let fits = before.is_none_or(|before| {
-            before.index <= purged || self.disk.log.term(SHARD, before.index) == Some(before.term)
-        });
-        if !fits {
-            let upto = index_of(self.last()).min(index_of(before).saturating_sub(1));
-            self.send(from, Message::Appended { term, is_fit: false, upto, round });
-            return Ok(());
-        }
-        let upto = index_of(before) + records.len() as u64;
-        let is_known = |record: &&LogRecord| {
-            let LogPosition { term, index } = record.position;
-            index <= purged || self.disk.log.term(SHARD, index) == Some(term)
-        };
-        let fresh: Vec<LogRecord> = records.iter().skip_while(is_known).cloned().collect();
-        if let Some(first) = fresh.first().map(|record| record.position.index) {
-            let mut batch = Vec::new();
-            if first <= index_of(self.last()) {
-                if first <= self.commit {
-                    let what = format!(
-                        "node {}: place {first} is committed and would be cut off",
-                        self.number
-                    );
-                    return Err(Failure::of("S1", what));
-                }
-                self.count("log cut off");
-                batch.push(LogOperation::Truncate { shard: SHARD, last: Some(first - 1) });
-                self.flushed = self.flushed.min(first - 1);
-            }
-            batch.push(LogOperation::Append { shard: SHARD, records: fresh });
-            self.disk.write(&batch)?;
-        }
-        self.flushed = self.flushed.max(upto);
-        self.send_synced(from, Message::Appended { term, is_fit: true, upto, round });
-        self.commit = self.commit.max(commit.min(upto));
-        self.apply()
-    }
-
-    fn take_copy(
-        &mut self,
-        from: u32,
-        (term, round): (u64, u64),
-        copy: &Copy,
-    ) -> Result<(), Failure> {
-        self.follow(term, Some(from))?;
-        self.wait_for_leader();
-        let upto = copy.upto.index;
-        if upto > self.applied() {
-            let how_far = if self.breaks_install { HowFar::Noted } else { HowFar::Done };
-            let noted = Installing { upto: copy.upto, hash: copy.hash };
-            // Whoever is filled by a copy has a log that begins behind it, and may have to send it on.
-            self.copy = Some(copy.clone());
-            self.disk.install(&copy.path, noted, how_far)?;
-            if how_far == HowFar::Noted {
-                return Ok(());
-            }
-            self.count("copy installed");
-            self.commit = self.commit.max(upto);
-            self.flushed = index_of(self.last());
-        }
-        self.send_synced(from, Message::Appended { term, is_fit: true, upto, round });
-        Ok(())
-    }
-
-    fn appended(
-        &mut self,
-        from: u32,
-        term: u64,
-        (is_fit, upto, round): (bool, u64, u64),
-    ) -> Result<(), Failure> {
-        if term > self.term {
-            return self.follow(term, None);
-        }
-        let (is_mine, last) = (term == self.term, index_of(self.last()));
-        let Some(leading) = self.leading().filter(|_| is_mine) else { return Ok(()) };
-        let acked = leading.acked.entry(from).or_default();
-        *acked = (*acked).max(round);
-        if is_fit {
-            let matched = leading.matched.entry(from).or_default();
-            *matched = (*matched).max(upto);
-            let next = leading.next.entry(from).or_default();
-            *next = (*next).max(upto + 1);
-        } else {
-            leading.matched.remove(&from);
-            leading.next.insert(from, upto + 1);
-        }
-        let is_short = leading.next.get(&from).is_some_and(|next| *next <= last);
-        if !is_fit || is_short {
-            self.send_records(from)?;
-        }
-        self.advance()?;
-        self.answer_reads()
-    }
-
-    /// Returns the round that a majority has answered.
-    #[must_use]
-    pub fn confirmed_round(&self) -> u64 {
-        let Role::Leader(leading) = &self.role else { return 0 };
-        let mut rounds: Vec<u64> =
-            self.others().map(|node| leading.acked.get(&node).copied().unwrap_or(0)).collect();
-        rounds.push(leading.round);
-        rounds.sort_unstable_by(|a, b| b.cmp(a));
-        rounds.get(majority() - 1).copied().unwrap_or(0)
-    }
-
-    /// Counts what a majority has, and applies it.
-    fn advance(&mut self) -> Result<(), Failure> {
-        if let Role::Leader(leading) = &self.role {
-            let mut ends: Vec<u64> = self
-                .others()
-                .map(|node| leading.matched.get(&node).copied().unwrap_or(0))
-                .collect();
-            ends.push(self.flushed);
-            ends.sort_unstable_by(|a, b| b.cmp(a));
-            let upto = ends.get(majority() - 1).copied().unwrap_or(0);
-            if upto > self.commit && self.disk.log.term(SHARD, upto) == Some(self.term) {
-                self.commit = upto;
-            }
-        }
-        self.apply()
     }
 
     fn apply(&mut self) -> Result<(), Failure> {

@@ -7,6 +7,9 @@
 //! Deliberately absent: judging. Only what cannot be told afterwards is checked on the way: that all replicas apply the same
 //! record at a place, and that a term has one leader.
 
+mod faults;
+mod network;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
@@ -16,14 +19,13 @@ use statehouse_contract::{Digest, Timestamp};
 
 use super::{
     chance::Chance,
-    client::{Client, Wish},
+    client::Client,
     desk::Pending,
-    disk::{Death, Disk},
     history::{History, Trace},
-    plan::{Element, Fault, NODES, Plan, Weather, Which, clients, tenant_of},
-    replica::{Copy, Effect, Manners, Replica, Role},
-    subject::{Answer, SHARD},
-    wire::{Asked, Failure, Message, Request},
+    plan::{Element, Fault, NODES, Plan, Weather, clients},
+    replica::{Copy, Manners, Replica},
+    subject::Answer,
+    wire::{Failure, Message, Request},
 };
 
 /// What every wall clock begins with, in milliseconds.
@@ -217,20 +219,6 @@ impl<'p> World<'p> {
         self.clients.iter().all(Client::is_done)
     }
 
-    fn heal(&mut self) -> Result<(), Failure> {
-        self.trace.take(&format!("{} heals", self.now_us));
-        self.healed_at = Some(self.now_us);
-        (self.loss, self.repeats, self.message_us_max) = (0, 0, MESSAGE_US.1);
-        self.broken_installs = 0;
-        for node in 1..=NODES {
-            (self.place(node).cuts, self.place(node).silences) = (0, 0);
-            if self.place(node).replica.is_none() {
-                self.rise(node)?;
-            }
-        }
-        Ok(())
-    }
-
     fn is_over(&mut self) -> Result<bool, Failure> {
         let Some(healed_at) = self.healed_at else { return Ok(false) };
         if !(self.are_clients_done() && self.is_at_rest()) {
@@ -331,118 +319,6 @@ impl<'p> World<'p> {
         self.trace.take(&line);
     }
 
-    fn told(&mut self, client: u32, attempt: u64, answer: Option<Answer>) {
-        let now = self.now_us;
-        let Self { clients, history, .. } = self;
-        let Some(who) = clients.get_mut(client as usize) else { return };
-        if let Some(wish) = who.hear(attempt, answer, now, history) {
-            self.grant(client, wish);
-        }
-    }
-
-    fn grant(&mut self, client: u32, wish: Wish) {
-        match wish {
-            Wish::Send { node, attempt, asked, patience_us } => {
-                self.after(patience_us, Event::Told { client, attempt, answer: None });
-                self.note(|| {
-                    format!("{} client {client} asks {node}: {attempt}", tenant_of(client))
-                });
-                for delay in self.delays() {
-                    let asked: Asked = asked.clone();
-                    let request = Request { client, attempt, asked };
-                    self.after(delay, Event::Ask { node, request });
-                }
-            }
-            Wish::Rest(us) => self.after(us, Event::Wake { client }),
-            Wish::Nothing => {}
-        }
-    }
-
-    /// Draws when a message arrives: never, once or twice.
-    fn delays(&mut self) -> Vec<u64> {
-        let mut delays = Vec::new();
-        if !self.chance.percent(self.loss) {
-            delays.push(self.chance.between(MESSAGE_US.0, self.message_us_max));
-        }
-        if self.chance.percent(self.repeats) {
-            delays.push(self.chance.between(MESSAGE_US.0, 4 * self.message_us_max));
-        }
-        delays
-    }
-
-    fn carry(&mut self, from: u32, to: u32, message: Message) {
-        let is_cut = self.place(from).cuts > 0 || self.place(to).cuts > 0;
-        if is_cut || self.place(from).silences > 0 {
-            return;
-        }
-        for delay in self.delays() {
-            self.after(delay, Event::Arrive { from, to, message: message.clone() });
-        }
-    }
-
-    fn arrive(&mut self, from: u32, to: u32, message: Message) -> Result<(), Failure> {
-        self.note(|| format!("{from} to {to}: {}", brief(&message)));
-        let breaks = self.broken_installs > 0 && matches!(message, Message::Copy { .. });
-        self.with(to, |replica| {
-            replica.breaks_install = breaks;
-            replica.hear(from, message)
-        })?;
-        let is_broken = |replica: &Replica| {
-            let noted = replica.disk.log.state(SHARD).marks.installing;
-            noted.is_some_and(|noted| noted.upto.index > replica.applied())
-        };
-        if breaks && self.replica(to).is_some_and(is_broken) {
-            self.broken_installs -= 1;
-            self.count("copy broken off".to_owned());
-            self.fall(to, Death::Killed)?;
-            self.after(100_000, Event::Up { node: to });
-        }
-        Ok(())
-    }
-
-    /// Calls a node, if it lives, and does what it wants.
-    fn with(
-        &mut self,
-        node: u32,
-        call: impl FnOnce(&mut Replica) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        let (now_us, wall) = (self.now_us, self.wall(node));
-        let Place { replica, life, sync_us_max, .. } = self.place(node);
-        let (life, sync_us_max) = (*life, *sync_us_max);
-        let Some(replica) = replica else { return Ok(()) };
-        (replica.now_us, replica.wall) = (now_us, wall);
-        call(replica)?;
-        let effects = std::mem::take(&mut replica.out);
-        for effect in effects {
-            match effect {
-                Effect::Send { to, message, is_synced: false } => self.carry(node, to, message),
-                Effect::Send { to, message, is_synced: true } => {
-                    let delay = self.chance.between(SYNC_US.0, sync_us_max);
-                    self.after(delay, Event::Depart { from: node, life, to, message });
-                }
-                Effect::Flush(upto) => {
-                    let delay = self.chance.between(SYNC_US.0, sync_us_max);
-                    self.after(delay, Event::Flushed { node, life, upto });
-                }
-                Effect::Tell { client, attempt, answer } => {
-                    for delay in self.delays() {
-                        let answer = Some(answer.clone());
-                        self.after(delay, Event::Told { client, attempt, answer });
-                    }
-                }
-                Effect::Later(pending) => {
-                    let delay = self.chance.between(10_000, 900_000);
-                    self.count("decision waited".to_owned());
-                    self.after(delay, Event::Late { node, life, pending });
-                }
-                Effect::Agreed { index, term, print } => self.agree(node, index, (term, print))?,
-                Effect::Leads(term) => self.leads(node, term)?,
-                Effect::Count(what) => self.count(what),
-            }
-        }
-        Ok(())
-    }
-
     fn agree(&mut self, node: u32, index: u64, found: (u64, Digest)) -> Result<(), Failure> {
         self.note(|| format!("{node} applies {index} of term {} as {}", found.0, found.1));
         let first = *self.agreed.entry(index).or_insert(found);
@@ -465,114 +341,6 @@ impl<'p> World<'p> {
         }
         Err(Failure::of("S5", format!("nodes {first} and {node} both lead term {term}")))
     }
-
-    /// Starts a node on what its disk holds.
-    fn rise(&mut self, node: u32) -> Result<(), Failure> {
-        self.note(|| format!("{node} is up"));
-        let (now_us, manners) = (self.now_us, self.manners);
-        let chance = self.chance.split(u64::from(node));
-        let place = self.place(node);
-        place.life += 1;
-        let life = place.life;
-        let chance = chance.split(u64::from(life));
-        let disk = Disk::open(&place.path)?;
-        let mut replica = Replica::start(node, disk, chance, now_us)?;
-        replica.manners = manners;
-        replica.copy = place.copy.clone();
-        place.replica = Some(replica);
-        self.after(TICK_US * u64::from(node) / 4, Event::Tick { node, life });
-        Ok(())
-    }
-
-    fn fall(&mut self, node: u32, how: Death) -> Result<(), Failure> {
-        self.note(|| format!("{node} dies: {how:?}"));
-        let place = self.place(node);
-        let Some(replica) = place.replica.take() else { return Ok(()) };
-        place.life += 1;
-        place.copy = replica.copy.clone();
-        self.count(format!("death: {how:?}"));
-        replica.disk.die(how)
-    }
-
-    fn resolve(&self, which: Which) -> u32 {
-        match which {
-            Which::Leader => self.leader().unwrap_or(1),
-            Which::Node(node) => node,
-        }
-    }
-
-    fn break_something(
-        &mut self,
-        number: usize,
-        fault: Fault,
-        (for_us, tries): (u64, u32),
-    ) -> Result<(), Failure> {
-        if self.healed_at.is_some() {
-            return Ok(());
-        }
-        self.note(|| format!("{fault:?}"));
-        if tries == 0 {
-            self.history.fault(self.now_us, &format!("{number} {fault:?}"), "begin");
-        }
-        match fault {
-            Fault::Kill(which) | Fault::PowerCut(which) => {
-                let node = self.resolve(which);
-                let is_kill = matches!(fault, Fault::Kill(_));
-                self.fall(node, if is_kill { Death::Killed } else { Death::PowerCut })?;
-                self.after(for_us, Event::Up { node });
-            }
-            Fault::PowerCutAll => {
-                for node in 1..=NODES {
-                    self.fall(node, Death::PowerCut)?;
-                    self.after(for_us + 1_000 * u64::from(node), Event::Up { node });
-                }
-            }
-            Fault::CutOff(which) => {
-                let node = self.resolve(which);
-                self.place(node).cuts += 1;
-                self.after(for_us, Event::Mend { node, fault });
-            }
-            Fault::Unheard(which) => {
-                let node = self.resolve(which);
-                self.place(node).silences += 1;
-                self.after(for_us, Event::Mend { node, fault });
-            }
-            Fault::Copy => return self.copy(number, fault, tries),
-            Fault::BrokenInstall => self.broken_installs += 1,
-            Fault::Campaign(node) => self.with(node, |replica| match replica.role {
-                Role::Leader(_) => Ok(()),
-                Role::Follower | Role::Candidate(_) => replica.campaign(),
-            })?,
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, number: usize, fault: Fault, tries: u32) -> Result<(), Failure> {
-        let Some(leader) = self.leader() else {
-            if tries < 10 {
-                self.after(50_000, Event::Break { number, fault, for_us: 0, tries: tries + 1 });
-            }
-            return Ok(());
-        };
-        self.copies += 1;
-        let (folder, name) = (self.folder, format!("copy-{}.db", self.copies));
-        self.with(leader, |replica| replica.make_copy(folder, &name))
-    }
-
-    fn mend(&mut self, node: u32, fault: Fault) {
-        self.note(|| format!("{fault:?} is over"));
-        let place = self.place(node);
-        match fault {
-            Fault::CutOff(_) => place.cuts = place.cuts.saturating_sub(1),
-            Fault::Unheard(_) => place.silences = place.silences.saturating_sub(1),
-            Fault::Kill(_)
-            | Fault::PowerCut(_)
-            | Fault::PowerCutAll
-            | Fault::Copy
-            | Fault::BrokenInstall
-            | Fault::Campaign(_) => {}
-        }
-    }
 }
 
 impl Place {
@@ -586,18 +354,6 @@ impl Place {
                 replica.last()
             ),
             None => "a node is down".to_owned(),
-        }
-    }
-}
-
-fn brief(message: &Message) -> String {
-    match message {
-        Message::Append { term, before, records, commit, round } => {
-            format!("append {} behind {before:?} of {term}, {commit}, {round}", records.len())
-        }
-        Message::Copy { term, upto, round, .. } => format!("copy {upto:?} of {term}, {round}"),
-        Message::AskVote { .. } | Message::Vote { .. } | Message::Appended { .. } => {
-            format!("{message:?}")
         }
     }
 }
