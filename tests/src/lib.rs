@@ -1,5 +1,5 @@
 //! What the scenario tests share: the real binary, a node or a cluster on its stage, plain questions to it, histories that
-//! are judged, transcripts of pages.
+//! are judged, transcripts of pages. And the simulation, which needs no process at all.
 //!
 //! Deliberately absent: what one story alone is about. Here is only what must hold at the end of each.
 
@@ -11,6 +11,7 @@ pub mod load;
 pub mod member;
 pub mod node;
 pub mod patience;
+pub mod simulation;
 pub mod stage;
 pub mod transcript;
 pub mod trial;

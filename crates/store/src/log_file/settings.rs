@@ -32,6 +32,9 @@ const FORMAT: i64 = 1;
 /// write-ahead file before its transaction ends (a rewritten one would look like damage to the scan).
 const CACHE_KIB: usize = 4 * limits::LOG_BATCH_BYTES_MAX / 1024;
 
+/// SQLite's number for `synchronous = FULL`; below it a commit to a write-ahead file is not synced.
+const SYNC_EACH_COMMIT: i64 = 2;
+
 const SCHEMA: &str = "BEGIN;
 CREATE TABLE entries (
     seq INTEGER PRIMARY KEY, shard INTEGER NOT NULL, idx INTEGER NOT NULL, term INTEGER NOT NULL,
@@ -124,6 +127,19 @@ impl LogFile {
     #[must_use]
     pub fn wal_bytes(&self) -> u64 {
         self.wal_pages.load(Ordering::Relaxed) * self.page_bytes
+    }
+
+    /// Returns whether a write is on the disk when it returns: what a rehearsal of a power cut has to know.
+    ///
+    /// # Errors
+    /// Like [`LogFile::open`].
+    #[doc(hidden)]
+    pub fn syncs_each_write(&self) -> Result<bool, LogFileError> {
+        let mode: i64 = self
+            .connection
+            .query_row("PRAGMA synchronous", [], |row| row.get(0))
+            .map_err(|e| LogFileError::sqlite(&self.path, "asking for its settings", e))?;
+        Ok(mode >= SYNC_EACH_COMMIT)
     }
 
     /// Writes the write-ahead file back into the file.
