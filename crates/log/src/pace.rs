@@ -74,13 +74,7 @@ mod tests {
 
     #[test]
     fn one_quick_write_breaks_the_row_and_few_slow_ones_prove_nothing() {
-        assert!(
-            play(&[[200; 12].as_slice(), &[2], &[200; 12]].concat())
-                .iter()
-                .filter(|slow| **slow)
-                .count()
-                <= 6
-        );
+        assert!(!play(&[[200; 9].as_slice(), &[2], &[200; 9]].concat()).contains(&true));
         assert!(!play(&[3_000, 3_000, 3_000]).contains(&true));
         assert!(!play(&[100; 100]).contains(&true));
     }
